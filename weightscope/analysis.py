@@ -1,0 +1,286 @@
+"""`analyze`: the only file that joins the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from weightscope.checkpoint import Checkpoint, open_checkpoint
+from weightscope.coverage import coverage, skipped_table
+from weightscope.errors import OptionError
+from weightscope.families.assign import Matrix
+from weightscope.families.select import parse_groups, parse_layers, select
+from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec, Group
+from weightscope.plots import plot_quantity
+from weightscope.provenance import provenance_here, provenance_of
+from weightscope.report import write_report
+from weightscope.summary import summarise
+from weightscope.sweep.plan import Plan, plan_sweep
+from weightscope.table import MATRIX_KEY, build_table, columns, spectra_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from weightscope.checkpoints.stream import Openable
+    from weightscope.spectra.numbers import MatrixNumbers
+    from weightscope.sweep.run import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to analyse and how, checked.
+
+    Raises:
+        OptionError: A value out of its range.
+        SelectionError: A name that is no group, or layers that are none.
+    """
+
+    groups: tuple[Group, ...] = DEFAULT_GROUPS
+    """Roles to analyse."""
+    layers: tuple[int, ...] | None = None
+    """Layers to analyse; None for all, and for what lies outside the layers."""
+    spectrum: bool = False
+    """Whether to compute every singular value."""
+    epsilon: tuple[float, ...] = (1e-3, 1e-2)
+    """Thresholds of the ε-ranks, each in (0, 1)."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    rtol: float = 1e-6
+    """Relative width of the interval around the spectral norm, in [1e-12, 1e-2]."""
+    seed: int = 0
+    """Of the random start."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 1e-12 <= self.rtol <= 1e-2:
+            raise OptionError(
+                f"The relative tolerance {self.rtol:g} was asked for.",
+                "It must lie between 1e-12 (float64's rounding) and 1e-2.",
+                "The default is 1e-6.",
+            )
+        for epsilon in self.epsilon:
+            if not 0 < epsilon < 1:
+                raise OptionError(
+                    f"The threshold epsilon {epsilon:g} was asked for.",
+                    "It is compared with σ/σ₁ and must lie between 0 and 1.",
+                    "Write for example 1e-3,1e-2.",
+                )
+        if not self.groups:
+            raise OptionError(
+                "No group was asked for.", "Nothing would be analysed.", "Leave groups out for the default."
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the provenance."""
+        return {
+            "groups": [str(group) for group in self.groups],
+            "layers": None if self.layers is None else list(self.layers),
+            "spectrum": self.spectrum,
+            "epsilon": list(self.epsilon),
+            "device": self.device,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysis:
+    """What `analyze` returns.
+
+    Attributes:
+        table: One row a matrix.
+        summary: By group, over all, norm preservation, coverage; JSON-ready.
+        skipped: Tensors of two or more dimensions without a row: not selected, or skipped and why.
+        provenance: Source, files, versions, device, options, seconds, bytes.
+        spectra: Every singular value, long; None unless asked for.
+    """
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+    skipped: pd.DataFrame
+    provenance: dict[str, Any]
+    spectra: pd.DataFrame | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every selected matrix has numbers and no weight was skipped."""
+        counts = self.summary["coverage"]
+        return bool(counts["analysed"] == counts["selected"] and counts["skipped"] == counts["buffers"])
+
+    def plot(self, quantity: str = "stable_rank") -> Figure:
+        """A quantity against the layer, one line a group.
+
+        Raises:
+            SelectionError: No such column, or no row in a layer.
+        """
+        return plot_quantity({self.label: self.table}, quantity)
+
+    @property
+    def label(self) -> str:
+        """Short name of the checkpoint: the last part of its path."""
+        return Path(self.provenance["checkpoint"]).name or self.provenance["checkpoint"]
+
+    def save(self, folder: str | Path, *, plots: bool = True) -> list[Path]:
+        """Write the report into a folder and return its files.
+
+        Raises:
+            OutputError: It cannot be written; an earlier report there is untouched.
+        """
+        started = perf_counter()
+
+        def provenance() -> dict[str, Any]:
+            seconds = self.provenance["seconds"]
+            seconds["total"] -= seconds["write"]  # of an earlier save
+            seconds["write"] = perf_counter() - started
+            seconds["total"] += seconds["write"]
+            return self.provenance
+
+        return write_report(
+            Path(folder),
+            table=self.table,
+            skipped=self.skipped,
+            summary=self.summary,
+            spectra=self.spectra,
+            provenance=provenance,
+            label=self.label,
+            plots=plots,
+        )
+
+
+def analyze(
+    source: Openable,
+    *,
+    groups: str | Iterable[str] = DEFAULT_GROUPS,
+    layers: str | Iterable[int] | None = None,
+    spectrum: bool = False,
+    epsilon: Iterable[float] = (1e-3, 1e-2),
+    device: str = "auto",
+    rtol: float = 1e-6,
+    family: str | FamilySpec | None = None,
+    allow_pickle: bool = False,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Analysis:
+    """Norms and ranks of every selected matrix of a checkpoint.
+
+    Args:
+        source: A reference such as `demo`, a path, a live `nn.Module` or a state dict.
+        groups: Roles to analyse, or `"all"`.
+        layers: Layers to analyse, as numbers or text like `"0-3,7"`; None for all.
+        spectrum: Whether to compute every singular value.
+        epsilon: Thresholds of the ε-ranks, each in (0, 1); used with `spectrum`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` …
+        rtol: Relative width of the interval around the spectral norm.
+        family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
+        allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
+        seed: Of the random start of the largest singular value.
+        progress: Called after every batch.
+
+    Examples:
+        >>> analysis = analyze("demo", groups="Q,K")
+        >>> len(analysis.table)
+        8
+
+    Raises:
+        WeightscopeError: One of its subclasses, for everything that can be wrong with the input.
+    """
+    options = Options(
+        groups=parse_groups(groups),
+        layers=parse_layers(layers),
+        spectrum=spectrum,
+        epsilon=tuple(epsilon),
+        device=device,
+        rtol=rtol,
+        seed=seed,
+    )
+    with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
+        return analyze_checkpoint(checkpoint, options, progress=progress)
+
+
+def plan_analysis(checkpoint: Checkpoint, options: Options) -> Plan:
+    """What `analyze_checkpoint` would do, without reading a weight.
+
+    Raises:
+        SelectionError: A layer the checkpoint does not have.
+    """
+    return plan_sweep(select(checkpoint.matrices, options.groups, options.layers), checkpoint.tensors)
+
+
+def analyze_checkpoint(
+    checkpoint: Checkpoint, options: Options, *, progress: Callable[[Progress], None] | None = None
+) -> Analysis:
+    """`analyze` for a checkpoint that is open already."""
+    from weightscope.spectra.extremal import FAILURE_PROBABILITY
+    from weightscope.spectra.numbers import SpectralOptions
+    from weightscope.sweep.devices import resolve_device
+    from weightscope.sweep.run import Seconds, run_sweep
+
+    plan = plan_analysis(checkpoint, options)
+    device = resolve_device(options.device)
+    numerics = SpectralOptions(
+        rtol=options.rtol, with_spectrum=options.spectrum, epsilon=options.epsilon, seed=options.seed
+    )
+    started, seconds = perf_counter(), Seconds()
+    solved: list[tuple[Matrix, MatrixNumbers]] = []
+    for matrix, numbers, state in run_sweep(
+        plan, checkpoint.source, device=device, options=numerics, observe=progress
+    ):
+        solved.append((matrix, numbers))
+        seconds = state.seconds
+    total = perf_counter() - started
+    solved.sort(key=lambda pair: pair[0].sort_key)
+    schema = columns(with_spectrum=options.spectrum, epsilon=options.epsilon)
+    table = build_table([_row(matrix, numbers, checkpoint) for matrix, numbers in solved], schema)
+    skipped = skipped_table(checkpoint, [matrix for matrix, _ in solved])
+    summary = {
+        "checkpoint": checkpoint.source.reference,
+        "revision": checkpoint.source.revision,
+        "family": checkpoint.detection.spec.name,
+        "notes": list(checkpoint.notes),
+        "guesses": list(checkpoint.detection.guesses),
+        "coverage": coverage(table, skipped),
+        **summarise(table),
+    }
+    provenance = {
+        **provenance_of(checkpoint),
+        **provenance_here(device),
+        "options": options.as_dict(),
+        "methods": {str(name): int(count) for name, count in table["method"].value_counts().items() if name},
+        "tolerances": {"spectral_norm": options.rtol, "failure_probability": FAILURE_PROBABILITY},
+        "seed": options.seed,
+        "seconds": {**asdict(seconds), "write": 0.0, "total": total},
+        "bytes": {"selected": plan.read_bytes, "received": checkpoint.source.received_bytes},
+        "requests": 0,
+    }
+    singular_values = [
+        (_key(matrix), numbers.singular_values.numpy())
+        for matrix, numbers in solved
+        if numbers.singular_values is not None
+    ]
+    return Analysis(
+        table=table,
+        summary=summary,
+        skipped=skipped,
+        provenance=provenance,
+        spectra=spectra_table(singular_values) if options.spectrum else None,
+    )
+
+
+def _row(matrix: Matrix, numbers: MatrixNumbers, checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "checkpoint": checkpoint.source.reference,
+        "revision": checkpoint.source.revision,
+        **_key(matrix),
+        "out_features": matrix.shape[0],
+        "in_features": matrix.shape[1],
+        "dtype": matrix.dtype,
+        "status": numbers.status,
+        "method": numbers.method,
+        **numbers.values,
+    }
+
+
+def _key(matrix: Matrix) -> dict[str, Any]:
+    return {column.name: getattr(matrix, column.name) for column in MATRIX_KEY}

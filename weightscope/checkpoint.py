@@ -1,0 +1,190 @@
+"""`open_checkpoint`: one checkpoint, its tensors seen as matrices. Floor 4, beside the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from weightscope.checkpoints.header import TensorIndex
+from weightscope.checkpoints.source import Source
+from weightscope.checkpoints.stream import open_source
+from weightscope.errors import SelectionError
+from weightscope.families.assign import Assignment, Matrix, Skipped, assign
+from weightscope.families.detect import Detection, detect_family
+from weightscope.families.family_file import load_family
+from weightscope.families.select import parse_groups
+from weightscope.families.sizes import ConfigSizes, read_sizes
+from weightscope.families.spec import FamilySpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from weightscope.checkpoints.stream import Openable
+
+
+class TruncatedSVD(NamedTuple):
+    """The k largest singular triplets of a matrix, float64: W ≈ U diag(S) Vh."""
+
+    U: torch.Tensor
+    """Left singular vectors, shape (out_features, k)."""
+    S: torch.Tensor
+    """Singular values, descending, shape (k,)."""
+    Vh: torch.Tensor
+    """Right singular vectors, shape (k, in_features)."""
+
+
+class Checkpoint:
+    """An opened checkpoint; close it, or use it as a context manager.
+
+    Attributes:
+        source: Where the bytes come from.
+        detection: The family and how it was found.
+    """
+
+    def __init__(self, source: Source, family: FamilySpec | None = None) -> None:
+        self.source = source
+        self.detection: Detection = detect_family(
+            source.index, source.config, has_config=source.has_config, asked=family
+        )
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The content of config.json; empty if there is none."""
+        return self.source.config
+
+    @property
+    def tensors(self) -> TensorIndex:
+        """Every tensor's header by name, in file order."""
+        return self.source.index
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Every matrix, in the order of the table."""
+        return self.assignment.matrices
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every tensor of two or more dimensions that is in no matrix, with the reason."""
+        return self.assignment.skipped
+
+    @cached_property
+    def sizes(self) -> ConfigSizes:
+        """The sizes config.json states."""
+        return read_sizes(self.config, self.detection.spec.config_keys)
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """What each tensor is."""
+        return assign(self.tensors, self.detection.spec, self.sizes.head_counts, self.source.tied)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences the user should see: what was passed over, assumed or contradictory."""
+        layers = len({m.layer for m in self.matrices if m.layer is not None})
+        stated = self.sizes.layers
+        one_stack = len({m.stack for m in self.matrices if m.layer is not None}) == 1
+        contradiction = (
+            (f"config.json states {stated} layers and the tensors have {layers}.",)
+            if stated and one_stack and stated != layers
+            else ()
+        )
+        return (*self.source.notes, *self.detection.notes, *contradiction)
+
+    def find(self, **key: Any) -> Matrix:
+        """The one matrix with these key columns, such as `layer=5, group="Q"`.
+
+        Raises:
+            SelectionError: None or several have them.
+        """
+        if "group" in key:
+            key["group"] = parse_groups([key["group"]])[0]
+        found = [m for m in self.matrices if all(getattr(m, name) == value for name, value in key.items())]
+        if len(found) == 1:
+            return found[0]
+        asked = ", ".join(f"{name}={value!s}" for name, value in key.items())
+        what = f"{len(found)} matrices have it, such as {found[0].parameter!r}" if found else "None has it"
+        raise SelectionError(
+            f"The matrix with {asked} was asked for.",
+            f"{what}; the checkpoint has {len(self.matrices)} matrices.",
+            "Give stack, layer, attention_kind, group, expert or parameter; .matrices lists them all.",
+        )
+
+    def matrix(self, **key: Any) -> torch.Tensor:
+        """One matrix as the model uses it, shape (out_features, in_features), in its stored dtype.
+
+        Only its own tensors are read.
+
+        Args:
+            **key: Columns that single it out, such as `layer=5, group="Q"`.
+
+        Raises:
+            SelectionError: None or several matrices have this key.
+        """
+        import torch
+
+        from weightscope.families.gather import slice_of
+
+        parts = self.find(**key).slices
+        tensors = {part.tensor.name: part.tensor for part in parts}
+        read = {name: self.source.read(info) for name, info in tensors.items()}
+        pieces = [slice_of(read[part.tensor.name], part) for part in parts]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def svd(self, *, k: int = 32, **key: Any) -> TruncatedSVD:
+        """The k largest singular triplets of one matrix, from a full SVD in float64.
+
+        Args:
+            k: How many; all of them if the matrix has fewer.
+            **key: As for `matrix`.
+
+        Raises:
+            SelectionError: None or several matrices have this key.
+        """
+        import torch
+
+        left, values, right = torch.linalg.svd(self.matrix(**key).to(torch.float64), full_matrices=False)
+        return TruncatedSVD(left[:, :k], values[:k], right[:k])
+
+    def close(self) -> None:
+        """Close the files."""
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        """The checkpoint itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
+
+def open_checkpoint(
+    source: Openable, *, family: str | FamilySpec | None = None, allow_pickle: bool = False
+) -> Checkpoint:
+    """Open a checkpoint: headers and config now, weights when asked.
+
+    Args:
+        source: A reference such as `demo`, a path, a live `nn.Module` or a state dict.
+        family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
+        allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
+
+    Examples:
+        >>> with open_checkpoint("demo") as checkpoint:
+        ...     checkpoint.matrix(layer=0, group="Q").shape
+        torch.Size([128, 128])
+
+    Raises:
+        CheckpointNotFound: Nothing is there.
+        CheckpointFormatError: What is there cannot be trusted.
+        QuantizedCheckpointError: It holds codes.
+        UnknownFamily: `family` cannot be used.
+        FamilyMismatch: The family does not fit the tensors.
+    """
+    spec = load_family(family) if isinstance(family, str) else family
+    opened = open_source(source, allow_pickle=allow_pickle)
+    try:
+        return Checkpoint(opened, spec)
+    except BaseException:
+        opened.close()
+        raise

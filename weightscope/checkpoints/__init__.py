@@ -1,0 +1,1 @@
+"""Where weights come from: references, headers, files, live models. Floor 1."""

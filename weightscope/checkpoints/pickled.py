@@ -1,0 +1,94 @@
+"""`.bin`, `.pt` and `.pth` files: torch pickles, opened only when allowed, never executed.
+
+`weights_only=True` restricts the unpickler to tensors and plain containers. Nothing else in a pickle
+can run.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from weightscope.checkpoints.folder import CheckpointFiles
+from weightscope.checkpoints.local import read_config
+from weightscope.checkpoints.memory import MemorySource
+from weightscope.checkpoints.source import FileRecord
+from weightscope.errors import CheckpointFormatError
+
+# Where training scripts put the model inside what they save, in the order they are looked for.
+_NESTED = ("state_dict", "model_state_dict", "model", "module", "net")
+
+
+def open_pickles(reference: str, files: CheckpointFiles, *, allowed: bool) -> MemorySource:
+    """Unpickle a checkpoint, memory-mapped where the file allows it.
+
+    Raises:
+        CheckpointFormatError: Not allowed, not safe to load, or no tensors in it.
+    """
+    if not allowed:
+        raise CheckpointFormatError(
+            f"The checkpoint {reference!r} was asked for.",
+            f"Its weights are in a Python pickle ({files.shards[0]}), a format that can carry code.",
+            "Prefer a safetensors copy; or pass --allow-pickle (allow_pickle=True), which loads tensors only.",
+        )
+    state: dict[str, Any] = {}
+    records = []
+    for shard in files.shards:
+        path = files.folder / shard
+        state.update(_load(path))
+        records.append(FileRecord(name=shard, bytes=path.stat().st_size))
+    config, has_config, missing = read_config(files.folder)
+    return MemorySource(
+        reference, state, config if has_config else None, files=tuple(records), notes=(*files.notes, *missing)
+    )
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    def load(*, mmap: bool) -> Any:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+    try:
+        try:
+            content = load(mmap=True)
+        except (RuntimeError, ValueError):  # files of torch < 1.6 are no zip archives and cannot be mapped
+            content = load(mmap=False)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n", 1)[0][:120]
+        raise CheckpointFormatError(
+            f"The pickle '{path}' was loaded with weights_only=True.",
+            f"torch refused it: it holds more than tensors, or is no pickle ({reason}).",
+            "Do not load it any other way unless you trust its author; ask for a safetensors copy.",
+        ) from None
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
+        raise CheckpointFormatError(
+            f"The pickle '{path}' was loaded with weights_only=True.",
+            f"torch could not read it ({type(error).__name__}: {str(error)[:120]}).",
+            "Fetch the file again, or ask for a safetensors copy.",
+        ) from None
+    return _state_dict_in(content, path)
+
+
+def _state_dict_in(content: Any, path: Path) -> Mapping[str, Any]:
+    import torch
+
+    def tensors_of(value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            return {}
+        return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+
+    if isinstance(content, Mapping):
+        for key in _NESTED:
+            if found := tensors_of(content.get(key)):
+                return found
+    if found := tensors_of(content):
+        return found
+    kind = type(content).__name__
+    raise CheckpointFormatError(
+        f"The pickle '{path}' was loaded as a checkpoint.",
+        f"It holds a {kind} without named tensors.",
+        "Save model.state_dict() instead.",
+    )

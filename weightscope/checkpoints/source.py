@@ -1,0 +1,73 @@
+"""The one interface the floors above see: tensors by name, whatever they lie in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from weightscope.checkpoints.header import TensorIndex, TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file that was read, for the provenance."""
+
+    name: str
+    """Its name in the checkpoint."""
+    bytes: int
+    """Its size."""
+    etag: str = ""
+    """The Hub's or the file system's mark of this version; empty where there is none."""
+
+
+class Source(ABC):
+    """An opened checkpoint: its headers now, its weights when asked.
+
+    Attributes:
+        reference: What the user called it.
+        revision: The commit it is pinned to; empty for local files and live models.
+        config: The content of config.json, empty if there is none.
+        has_config: Whether there was a config at all.
+        index: Every tensor by name.
+        files: The files the tensors lie in; empty for tensors in memory.
+        notes: Sentences the user should see: what was passed over, what was assumed.
+        tied: Names that are other names of a tensor in `index`, each with that tensor's name.
+    """
+
+    reference: str
+    revision: str = ""
+    config: Mapping[str, Any]
+    has_config: bool
+    index: TensorIndex
+    files: tuple[FileRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    tied: Mapping[str, str]
+
+    @abstractmethod
+    def read(self, info: TensorInfo) -> torch.Tensor:
+        """The tensor as stored: its dtype, its shape, on the device it lies on.
+
+        Raises:
+            CheckpointFormatError: The file is no longer what its header said.
+        """
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes of weights read so far."""
+        return 0
+
+    def close(self) -> None:  # noqa: B027 - sources in memory have nothing to close
+        """Give back what was opened."""
+
+    def __enter__(self) -> Self:
+        """The source itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()

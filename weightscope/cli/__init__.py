@@ -1,0 +1,15 @@
+"""The command line: parses, calls one public function, prints. Floor 9."""
+
+import sys
+
+from weightscope.cli.app import app
+from weightscope.errors import WeightscopeError
+
+
+def main() -> None:
+    """Entry point. Exit 0 done, 1 a known error, 2 usage, 3 done but incomplete (with --strict)."""
+    try:
+        app()
+    except WeightscopeError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,97 @@
+"""`weightscope analyze`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weightscope.cli.options import AllowPickleOption, FamilyOption, JsonOption, OutOption, SourceArgument
+from weightscope.errors import OptionError
+
+EXAMPLES = """
+Examples:
+
+  weightscope analyze demo
+
+  weightscope analyze ./phi-2 --out report --spectrum
+
+  weightscope analyze ./phi-2 --groups Q,K --layers 0-3 --json
+"""
+
+
+def analyze(
+    source: SourceArgument,
+    out: OutOption = None,
+    groups: Annotated[
+        str, typer.Option(metavar="Q,K,…|all", help="Roles to analyse.")
+    ] = "Q,K,V,O,QKV,M1,G,M2",
+    layers: Annotated[
+        str | None, typer.Option(metavar="0-3,7", help="Layers to analyse; all if left out.", show_default=False)
+    ] = None,
+    spectrum: Annotated[bool, typer.Option("--spectrum", help="Compute every singular value too.")] = False,
+    epsilon: Annotated[
+        str | None,
+        typer.Option(
+            metavar="E,E", help="Thresholds of the epsilon-ranks (1e-3,1e-2); implies --spectrum.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to compute.")] = "auto",
+    rtol: Annotated[float, typer.Option(help="Relative width of the interval around the spectral norm.")] = 1e-6,
+    family: FamilyOption = None,
+    allow_pickle: AllowPickleOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; no weight is read.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 3 if a selected matrix has no numbers or a weight was skipped.")
+    ] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Write no pictures.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Norms and ranks of every selected matrix: a table by group, and files with --out."""
+    from weightscope.analysis import Options, analyze_checkpoint
+    from weightscope.checkpoint import open_checkpoint
+    from weightscope.cli import render
+    from weightscope.cli.progress import bytes_progress
+    from weightscope.families.select import parse_groups, parse_layers
+    from weightscope.report import check_writable
+
+    options = Options(
+        groups=parse_groups(groups),
+        layers=parse_layers(layers),
+        spectrum=spectrum or epsilon is not None,
+        epsilon=_parse_epsilon(epsilon) if epsilon is not None else (1e-3, 1e-2),
+        device=device,
+        rtol=rtol,
+    )
+    with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
+        if not quiet:
+            render.notes(checkpoint)
+        if dry_run:
+            from weightscope.estimate import estimate
+
+            render.dry_run(checkpoint, estimate(checkpoint, options), as_json=as_json)
+            return
+        if out is not None:
+            check_writable(out)
+        with bytes_progress(enabled=not quiet) as observe:
+            analysis = analyze_checkpoint(checkpoint, options, progress=observe)
+    files: list[Path] = analysis.save(out, plots=not no_plots) if out is not None else []
+    if as_json:
+        document = {**analysis.summary, "provenance": analysis.provenance, "files": [str(f) for f in files]}
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        render.analysis(analysis, files)
+    if strict and not analysis.complete:
+        raise typer.Exit(3)
+
+
+def _parse_epsilon(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise OptionError(
+            f"The thresholds epsilon {text!r} were asked for.", "They are no numbers.", "Write for example 1e-3,1e-2."
+        ) from None

@@ -1,0 +1,46 @@
+"""`weightscope families`."""
+
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
+
+import typer
+
+families = typer.Typer(help="The families weightscope knows, as data.", invoke_without_command=True)
+
+
+@families.callback(invoke_without_command=True)
+def _list(context: typer.Context) -> None:
+    """The families weightscope knows, as data."""
+    if context.invoked_subcommand is not None:
+        return
+    from weightscope.families.registry import FAMILIES
+
+    width = max(map(len, FAMILIES))
+    for spec in FAMILIES.values():
+        groups = " ".join(dict.fromkeys(str(pattern.group) for pattern in spec.patterns))
+        typer.echo(f"{spec.name:{width}}  {groups}")
+
+
+@families.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A family's name, or a YAML file.", show_default=False)],
+) -> None:
+    """Print a family as the YAML that --family reads; correct a copy to describe your own."""
+    import yaml
+
+    from weightscope.families.family_file import load_family
+
+    typer.echo(yaml.safe_dump(_plain(load_family(name)), sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses to mappings without their defaults, tuples to lists, enums to text."""
+    if is_dataclass(value):
+        return {
+            field.name: _plain(getattr(value, field.name))
+            for field in fields(value)
+            if getattr(value, field.name) not in (field.default, {})
+        }
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value

@@ -1,0 +1,24 @@
+"""`weightscope inspect`."""
+
+import json
+
+import typer
+
+from weightscope.cli.options import AllowPickleOption, FamilyOption, JsonOption, SourceArgument
+
+
+def inspect(
+    source: SourceArgument,
+    family: FamilyOption = None,
+    allow_pickle: AllowPickleOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Sizes and roles from headers and config alone; no weight is read."""
+    from weightscope.cli import render
+    from weightscope.inspection import inspect as inspect_checkpoint
+
+    found = inspect_checkpoint(source, family=family, allow_pickle=allow_pickle)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        return
+    render.inspection(found)

@@ -1,0 +1,48 @@
+"""`weightscope plot`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weightscope.errors import OutputError
+
+
+def plot(
+    tables: Annotated[
+        list[Path], typer.Argument(metavar="A.csv [B.csv …]", help="Tables that analyze wrote.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write: .png, .svg or .pdf.")] = Path(
+        "weightscope.png"
+    ),
+    quantity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Draw this column, attention beside feed-forward, instead of stable rank beside Frobenius norm.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Draw one row of two panels a table: value against layer, one line a group."""
+    from weightscope.plots import plot_overview, plot_quantity, save_figure
+    from weightscope.table import read_table
+
+    found = {}
+    for path in tables:
+        table = read_table(path)
+        checkpoint = str(table["checkpoint"].iloc[0]) if len(table) else str(path)
+        label = Path(checkpoint).name or checkpoint
+        # Two runs of one checkpoint are told apart by their files.
+        found[f"{label} ({path})" if label in found else label] = table
+    figure = plot_quantity(found, quantity) if quantity else plot_overview(found)
+    try:
+        save_figure(figure, out)
+    except (OSError, ValueError) as error:  # matplotlib refuses an unknown ending with ValueError
+        reason = getattr(error, "strerror", None) or str(error).split("(", 1)[0].strip()
+        raise OutputError(
+            f"The picture was to be written to '{out}'.",
+            f"That failed: {reason}.",
+            "Choose a path you can write to that ends in .png, .svg or .pdf.",
+        ) from None
+    typer.echo(out)

@@ -1,0 +1,41 @@
+"""A progress bar in bytes, with rate and time left, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weightscope.sweep.run import Progress
+
+
+@contextmanager
+def bytes_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """Yield an observer for `analyze`; None if no bar is wanted."""
+    if not enabled:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(
+        TextColumn("analysing"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("analysing", total=None)
+        yield lambda state: bar.update(task, total=state.total_bytes, completed=state.done_bytes)

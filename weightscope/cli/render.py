@@ -1,0 +1,195 @@
+"""What the commands print: tables for people on stdout, notes on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from weightscope.coverage import coverage_line
+
+if TYPE_CHECKING:
+    from weightscope.analysis import Analysis
+    from weightscope.checkpoint import Checkpoint
+    from weightscope.estimate import Estimate
+    from weightscope.inspection import Inspection
+
+_NOTHING = "–"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal; 100 columns where there is none, so that logs keep their lines."""
+    found = Console(stderr=stderr, highlight=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        return Console(stderr=stderr, highlight=False, width=100)
+    return found
+
+
+def notes(checkpoint: Checkpoint) -> None:
+    """What was assumed or passed over, and every guess, on stderr."""
+    out = console(stderr=True)
+    for note in checkpoint.notes:
+        out.print(Text(f"note: {note}"), style="yellow", soft_wrap=True)
+    for guess in checkpoint.detection.guesses:
+        out.print(Text(f"  guess: {guess}"), soft_wrap=True)
+
+
+def analysis(found: Analysis, files: Sequence[Path]) -> None:
+    """The table by group, the coverage line, norm preservation, and where the files are."""
+    out = console()
+    summary = found.summary
+    out.print(Text(f"{summary['checkpoint']}  ({summary['family']})", style="bold"), soft_wrap=True)
+    if summary["groups"]:
+        out.print(_group_table(summary["groups"]))
+        out.print(_over_all(summary["all"]))
+        out.print(_preservation(summary["norm_preservation"]))
+    else:
+        out.print(_nothing_selected(found))
+    out.print(Text(coverage_line(summary["coverage"])))
+    bad = found.table[found.table["status"] != "ok"]
+    for status, parameter in zip(bad["status"], bad["parameter"], strict=True):
+        out.print(Text(f"  {status}: {parameter}", style="red"), soft_wrap=True)
+    seconds = found.provenance["seconds"]["total"]
+    read = found.provenance["bytes"]["received"]
+    out.print(Text(f"{_bytes(read)} read, {seconds:.2f} s on {found.provenance['device']['type']}"))
+    if files:
+        out.print(Text(f"{len(files)} files in {files[0].parent}{os.sep}: {', '.join(f.name for f in files)}"))
+    else:
+        out.print(Text("Nothing was written; --out DIR saves tables and plots.", style="dim"))
+
+
+def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("group", no_wrap=True)
+    for name in ("layers", "stable rank", "Gaussian", "spectral norm", "Frobenius norm"):
+        table.add_column(name, justify="right", no_wrap=True)
+    several = len({(entry["stack"], entry["attention_kind"]) for entry in groups if entry["attention_kind"]}) > 1
+    for entry in groups:
+        place = [entry["stack"], entry["attention_kind"]] if several else []
+        table.add_row(
+            " ".join(part for part in (*place, entry["group"]) if part),
+            str(entry["layers"] or _NOTHING),
+            _mean_min_max(entry["stable_rank"]),
+            _figure(entry["stable_rank_gaussian"]),
+            _mean_min_max(entry["spectral_norm"]),
+            _mean_min_max(entry["frobenius_norm"]),
+        )
+    table.caption = (
+        "mean, then min–max over layers; stable rank is ‖W‖_F/‖W‖₂, not squared;\n"
+        "Gaussian: the stable rank of a random matrix of the same shape"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _over_all(entry: Mapping[str, Any]) -> Text:
+    return Text(
+        "over QKV, O, M1, G, M2:\n"
+        f"  mean of 1/stable rank {_figure(entry['mean_inverse_stable_rank'])}, "
+        f"harmonic mean of stable rank {_figure(entry['harmonic_mean_stable_rank'])}"
+    )
+
+
+def _preservation(found: Mapping[str, Any]) -> Text:
+    within = [entry for entry in found["within_layers"] if entry["max_over_min"] is not None]
+    if not within:
+        return Text("norm preservation: no layer has all of QKV, M1 and M2")
+    worst = max(within, key=lambda entry: float(entry["max_over_min"]))
+    spread = sum(entry["coefficient_of_variation"] for entry in within) / len(within)
+    over = [entry for entry in found["over_layers"] if entry["group"] in found["groups"]]
+    layers = ", ".join(f"{entry['group']} {_figure(entry['max_over_min'])}" for entry in over)
+    return Text(
+        "norm preservation, Frobenius norms of QKV, M1 and M2:\n"
+        f"  within a layer: max/min at most {_figure(worst['max_over_min'])} (layer {worst['layer']}), "
+        f"coefficient of variation {spread:.2g} on average\n"
+        f"  over the layers: max/min {layers}"
+    )
+
+
+def _nothing_selected(found: Analysis) -> Text:
+    reasons = found.skipped[found.skipped["status"] == "not_selected"]["reason"]
+    groups = ", ".join(sorted({part for reason in reasons for part in reason.removeprefix("group ").split(", ")}))
+    there = f"What there is belongs to: {groups}. --groups all analyses it." if groups else "There is no matrix."
+    return Text(f"No matrix belongs to the selected groups and layers. {there}")
+
+
+def dry_run(checkpoint: Checkpoint, found: Estimate, *, as_json: bool) -> None:
+    """The plan."""
+    out = console()
+    if as_json:
+        out.file.write(json.dumps({"checkpoint": checkpoint.source.reference, **found.as_dict()}, indent=2) + "\n")
+        return
+    out.print(Text(f"{checkpoint.source.reference}  ({checkpoint.detection.spec.name})", style="bold"))
+    out.print(Text(f"{found.matrices} matrices from {found.tensors} tensors, {_bytes(found.read_bytes)} to read"))
+    out.print(Text(f"memory for tensors and solvers: {_bytes(found.memory_bytes)} on {found.device}"))
+    out.print(Text(f"time: about {found.estimated_seconds:.2g} s (an estimate, with the files in the page cache)"))
+
+
+def inspection(found: Inspection) -> None:
+    """Table 1 for one checkpoint, and its parameters by group."""
+    out = console()
+    architectures = f", {', '.join(found.architectures)}" if found.architectures else ""
+    out.print(Text(f"{found.checkpoint}  ({found.family}{architectures})", style="bold"), soft_wrap=True)
+    sizes = Table(box=None, show_header=False, pad_edge=False)
+    for label, value in (
+        ("layers", found.layers),
+        ("model dimension", found.model_dimension),
+        ("FF dimension", found.feed_forward_dimension),
+        ("heads", found.heads),
+        ("kv heads", found.kv_heads),
+        ("vocabulary", found.vocabulary),
+        ("parameters", f"{found.parameters:,}"),
+        ("dtypes", ", ".join(found.dtypes)),
+        ("bytes", f"{found.bytes:,}"),
+        ("shards", found.shards),
+    ):
+        sizes.add_row(label, _NOTHING if value is None else str(value))
+    out.print(sizes)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("group")
+    table.add_column("matrices", justify="right")
+    table.add_column("shape", justify="right")
+    table.add_column("parameters", overflow="fold")
+    for entry in found.groups:
+        shapes = [f"{m}×{n}" for m, n in entry.shapes[:3]] + (["…"] if len(entry.shapes) > 3 else [])
+        place = " ".join(part for part in (entry.stack, entry.attention_kind, entry.group) if part)
+        names = list(entry.parameters[:6]) + (["…"] if len(entry.parameters) > 6 else [])
+        table.add_row(place, str(entry.matrices), ", ".join(shapes), "\n".join(names))
+    out.print(table)
+    for name, reason in found.skipped[:10]:
+        out.print(Text(f"skipped: {name} ({reason})"), soft_wrap=True)
+    if len(found.skipped) > 10:
+        out.print(Text(f"skipped: {len(found.skipped) - 10} more (--json lists them)"))
+
+
+def _mean_min_max(entry: Mapping[str, float | None]) -> str:
+    if entry["mean"] is None:
+        return _NOTHING
+    if entry["min"] == entry["max"]:
+        return _figure(entry["mean"])
+    return f"{_figure(entry['mean'])}  {_figure(entry['min'])}–{_figure(entry['max'])}"
+
+
+def _figure(value: float | None) -> str:
+    """Three significant digits, without an exponent where that reads well."""
+    if value is None:
+        return _NOTHING
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.2e}"
+
+
+def _bytes(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

@@ -1,0 +1,81 @@
+"""What a run would cost, from headers and a moment's measurement on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import prod
+from time import perf_counter
+from typing import Any
+
+from weightscope.analysis import Options, plan_analysis
+from weightscope.checkpoint import Checkpoint
+from weightscope.sweep.plan import Plan
+
+# The calibration matrix: large enough to be out of the first caches, done in about 0.1 s.
+_SIDE = 384
+# Reading from a warm page cache; a cold disk is slower, and the estimate says so.
+_READ_BYTES_PER_SECOND = 1.5e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run would do and about what it would cost."""
+
+    matrices: int
+    """To be analysed."""
+    tensors: int
+    """To be read."""
+    read_bytes: int
+    """To be read."""
+    memory_bytes: int
+    """Of tensors and solvers at most, beside what Python and torch take."""
+    device: str
+    """Where it would run."""
+    estimated_seconds: float
+    """A guess: weights in the page cache, spectra like a Gaussian matrix'."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def estimate(checkpoint: Checkpoint, options: Options) -> Estimate:
+    """Plan a run, and time one small matrix to guess how long it takes.
+
+    Raises:
+        SelectionError: A layer the checkpoint does not have.
+        DeviceUnavailable: The device is not here.
+    """
+    from weightscope.sweep.devices import resolve_device
+
+    plan = plan_analysis(checkpoint, options)
+    device = resolve_device(options.device)
+    return Estimate(
+        matrices=len(list(plan.matrices)),
+        tensors=sum(len(step.tensors) for step in plan.steps),
+        read_bytes=plan.read_bytes,
+        memory_bytes=plan.working_bytes(with_spectrum=options.spectrum),
+        device=str(device),
+        estimated_seconds=plan.read_bytes / _READ_BYTES_PER_SECOND + _solve_seconds(plan, options, device),
+    )
+
+
+def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
+    """Time one matrix, then scale: elements for norms, elements times short side for spectra."""
+    import torch
+
+    from weightscope.spectra.numbers import SpectralOptions, matrix_numbers
+
+    numerics = SpectralOptions(rtol=options.rtol, with_spectrum=options.spectrum, epsilon=options.epsilon)
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randn(1, _SIDE, _SIDE, dtype=torch.float64, generator=generator).to(device)
+    seconds = []
+    for _ in range(2):  # the first call pays for torch's own preparations
+        started = perf_counter()
+        matrix_numbers(sample.clone(), numerics)
+        seconds.append(perf_counter() - started)
+
+    def work(shape: tuple[int, int]) -> float:
+        return prod(shape) * (min(shape) if options.spectrum else 1)
+
+    return seconds[-1] * sum(work(matrix.shape) for matrix in plan.matrices) / work((_SIDE, _SIDE))

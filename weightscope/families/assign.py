@@ -1,0 +1,253 @@
+"""From headers to matrices: which part of which tensor is which matrix, and what is left over.
+
+The completeness law: every tensor of two or more dimensions becomes matrices or is skipped with a
+reason. Nothing here reads a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from weightscope.checkpoints.dtypes import ELEMENT_TYPES
+from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.errors import FamilyMismatch
+from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
+from weightscope.families.spec import (
+    ATTENTION_GROUPS,
+    FamilySpec,
+    Group,
+    IgnoredPattern,
+    Match,
+    MatrixPattern,
+    NameMatcher,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """A part of a stored tensor, as the model uses it."""
+
+    tensor: TensorInfo
+    """Where it lies."""
+    transposed: bool = False
+    """Whether the tensor is stored (in_features, out_features)."""
+    rows: Rows | None = None
+    """Rows along out_features, transposition undone; None for all."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features)."""
+        first, rest = self.tensor.shape[0], prod(self.tensor.shape[1:])
+        out_features, in_features = (rest, first) if self.transposed else (first, rest)
+        return (out_features if self.rows is None else sum(map(len, self.rows))), in_features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """One row of the table before it has numbers."""
+
+    stack: str
+    """`encoder`, `decoder` …; empty outside the layers."""
+    layer: int | None
+    """Block, 0-based; None outside the layers."""
+    attention_kind: str
+    """`self`, `cross` or empty."""
+    group: Group
+    """The role."""
+    expert: str = ""
+    """Number of the expert, `shared`, or empty."""
+    head: int | None = None
+    """Number of the head; None for the whole matrix."""
+    slices: tuple[Slice, ...]
+    """What it is stacked from along out_features, in order."""
+
+    @property
+    def parameter(self) -> str:
+        """Full names of the tensors, joined by `+`."""
+        return "+".join(part.tensor.name for part in self.slices)
+
+    @property
+    def dtype(self) -> str:
+        """Stored element type; several joined by `+`."""
+        return "+".join(dict.fromkeys(part.tensor.dtype for part in self.slices))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features)."""
+        return sum(part.shape[0] for part in self.slices), self.slices[0].shape[1]
+
+    @property
+    def sort_key(self) -> tuple[object, ...]:
+        """The order of the table."""
+        expert = (1, 0) if self.expert == "shared" else (0, int(self.expert or -1))
+        place = -1 if self.layer is None else self.layer
+        order = tuple(Group).index(self.group)
+        head = -1 if self.head is None else self.head
+        # The empty attention_kind comes last, and matrices outside the layers after all layers: a
+        # block reads Q K V O QKV M1 G M2.
+        kind = ("self", "cross", "").index(self.attention_kind)
+        return (self.layer is None, self.stack, place, kind, order, expert, head, self.parameter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A tensor of two or more dimensions that is not analysed, and why."""
+
+    tensor: TensorInfo
+    """Which."""
+    reason: str
+    """Why, in words."""
+    harmless: bool
+    """Whether nothing is missing without it: a mask, a second name of the same weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What a checkpoint's tensors are."""
+
+    family: FamilySpec
+    """The family that said so."""
+    matrices: tuple[Matrix, ...]
+    """Every matrix, in the order of the table."""
+    skipped: tuple[Skipped, ...]
+    """Every tensor of two or more dimensions that is in no matrix."""
+    buffers: frozenset[str]
+    """Names of all tensors, of any dimension, that are no parameters: masks, position ids, integers."""
+
+
+def assign(
+    index: TensorIndex, spec: FamilySpec, counts: HeadCounts, tied: Mapping[str, str] | None = None
+) -> Assignment:
+    """Give every tensor of two or more dimensions its role.
+
+    Args:
+        index: The checkpoint's headers.
+        spec: Its family.
+        counts: Head counts from its config, for fused layouts.
+        tied: Other names of tensors in the index, for live models.
+
+    Raises:
+        FamilyMismatch: Two tensors claim one place, or a fused weight does not fit its layout.
+    """
+    matcher = NameMatcher(spec)
+    matrices: list[Matrix] = []
+    skipped: list[Skipped] = []
+    buffers: set[str] = set()
+    for info in index.values():
+        match = matcher.match(info.name)
+        if (match and isinstance(match.pattern, IgnoredPattern)) or ELEMENT_TYPES[info.dtype].kind != "float":
+            buffers.add(info.name)
+        if len(info.shape) < 2:
+            continue
+        if reason := _unusable(info, match):
+            skipped.append(Skipped(tensor=info, reason=reason, harmless=info.name in buffers))
+        elif match is None:
+            matrices.append(_unmatched(info))
+        else:
+            assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
+            matrices.extend(_matched(info, match, match.pattern, spec, counts))
+    for info in index.unindexed:
+        if len(info.shape) >= 2:
+            skipped.append(
+                Skipped(tensor=info, reason=f"in {info.shard} but not named by the index", harmless=False)
+            )
+    for name, owner in (tied or {}).items():
+        if len(index[owner].shape) >= 2:
+            alias = index[owner]
+            info = TensorInfo(
+                name=name, dtype=alias.dtype, shape=alias.shape, shard="", start=alias.start, stop=alias.stop
+            )
+            skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", harmless=True))
+    _refuse_duplicates(matrices, spec)
+    matrices.extend(_stacked_qkv(matrices))
+    matrices.sort(key=lambda matrix: matrix.sort_key)
+    return Assignment(
+        family=spec, matrices=tuple(matrices), skipped=tuple(skipped), buffers=frozenset(buffers)
+    )
+
+
+def _unusable(info: TensorInfo, match: Match | None) -> str:
+    """Why a tensor can be no matrix; empty if it can."""
+    element = ELEMENT_TYPES[info.dtype]
+    if match is not None and isinstance(match.pattern, IgnoredPattern):
+        return match.pattern.reason
+    if element.kind != "float":
+        return f"{element.kind} values ({info.dtype}), not weights"
+    if element.torch_name is None:
+        return f"packed {info.dtype} values, for which torch has no type"
+    if info.elements == 0:
+        return f"empty: shape {list(info.shape)}"
+    if len(info.shape) > 2 and match is not None:
+        return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
+    if len(info.shape) == 3 and "conv" not in info.name.lower():
+        return "three dimensions whose roles no family describes"
+    return ""
+
+
+def _unmatched(info: TensorInfo) -> Matrix:
+    group = Group.OTHER if len(info.shape) == 2 else Group.CONV
+    return Matrix(stack="", layer=None, attention_kind="", group=group, slices=(Slice(tensor=info),))
+
+
+def _matched(
+    info: TensorInfo, match: Match, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
+) -> Iterator[Matrix]:
+    whole = Slice(tensor=info, transposed=pattern.transposed)
+    parts: dict[Group, Slice] = {pattern.group: whole}
+    if pattern.layout is not None:
+        try:
+            split = LAYOUTS[pattern.layout](whole.shape[0], counts)
+        except LayoutError as error:
+            raise FamilyMismatch(
+                f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, as family "
+                f"{spec.name!r} says.",
+                str(error),
+                "Check the head counts in config.json, or pass another family with --family.",
+            ) from None
+        parts |= {
+            Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
+            for part, rows in split.items()
+        }
+    in_layer = match.layer is not None
+    for group, part in parts.items():
+        yield Matrix(
+            stack=(pattern.stack or spec.stack) if in_layer else "",
+            layer=match.layer,
+            attention_kind=pattern.attention_kind if in_layer and group in ATTENTION_GROUPS else "",
+            group=group,
+            expert="" if match.expert is None else str(match.expert),
+            slices=(part,),
+        )
+
+
+def _refuse_duplicates(matrices: list[Matrix], spec: FamilySpec) -> None:
+    seen: dict[tuple[object, ...], Matrix] = {}
+    for matrix in matrices:
+        if matrix.layer is None:  # several embeddings or heads may share a group
+            continue
+        place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
+        if place in seen:
+            raise FamilyMismatch(
+                f"The tensors were given their roles by family {spec.name!r}.",
+                f"Both {seen[place].parameter!r} and {matrix.parameter!r} are {matrix.group} of layer {matrix.layer}.",
+                "Remove one copy, or describe the checkpoint in a family file and pass it with --family.",
+            )
+        seen[place] = matrix
+
+
+def _stacked_qkv(matrices: list[Matrix]) -> Iterator[Matrix]:
+    """Q, K and V of one attention, stacked along out_features where all read the same input."""
+    attentions: dict[tuple[str, int | None, str], dict[Group, Matrix]] = {}
+    for matrix in matrices:
+        if matrix.group in (Group.Q, Group.K, Group.V, Group.QKV):
+            key = (matrix.stack, matrix.layer, matrix.attention_kind)
+            attentions.setdefault(key, {})[matrix.group] = matrix
+    for (stack, layer, kind), found in attentions.items():
+        if found.keys() != {Group.Q, Group.K, Group.V}:
+            continue
+        parts = [found[group] for group in (Group.Q, Group.K, Group.V)]
+        if len({matrix.shape[1] for matrix in parts}) == 1:
+            slices = tuple(part for matrix in parts for part in matrix.slices)
+            yield Matrix(stack=stack, layer=layer, attention_kind=kind, group=Group.QKV, slices=slices)

@@ -1,0 +1,95 @@
+"""A family drafted from names and shapes, for checkpoints that no entry of the registry describes.
+
+Every line of the draft is a guess and is listed as one. Fused weights stay whole: which rows are Q, K
+and V cannot be seen in a name.
+"""
+
+import re
+
+from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.families.spec import FamilySpec, Group, IgnoredPattern, MatrixPattern
+
+UNKNOWN = "unknown"
+
+# A block's number stands behind one of these; the first such number is the layer.
+_CONTAINERS = r"layers?|h|blocks?|resblocks|encoder_layers|decoder_layers"
+_LAYER = re.compile(rf"(?:^|\.)(?:{_CONTAINERS})\.(\d+)(?=\.)")
+_EXPERT = re.compile(r"\.experts\.(\d+)(?=\.)")
+
+# Tried in order on the name without ".weight"; the first hit decides.
+_ROLES: tuple[tuple[str, Group], ...] = (
+    (r"(qkv|qkv_proj|query_key_value|c_attn|Wqkv|wqkv|in_proj|in_proj_weight|W_pack)$", Group.QKV),
+    (r"(^|[._])(q|q_proj|query|q_lin|wq|to_q|query_proj)$", Group.Q),
+    (r"(^|[._])(k|k_proj|key|k_lin|wk|to_k|key_proj)$", Group.K),
+    (r"(^|[._])(v|v_proj|value|v_lin|wv|to_v|value_proj)$", Group.V),
+    (r"(attn|attention)\.(\w+\.)?(o|o_proj|out|out_proj|out_lin|wo|c_proj|dense|proj|output\.dense)$", Group.O),
+    (r"\b(to_out|to_out\.0)$", Group.O),
+    (r"\b(gate_proj|wi_0)$", Group.G),
+    (r"\b(up_proj|fc1|fc_in|c_fc|lin1|linear1|dense_h_to_4h|intermediate\.dense|wi|wi_1)$", Group.M1),
+    (r"\b(down_proj|fc2|fc_out|lin2|linear2|dense_4h_to_h|mlp\.c_proj|DenseReluDense\.wo)$", Group.M2),
+    (r"\.\d+\.output\.dense$", Group.M2),
+    (r"(router|mlp\.gate|moe\.gate)$", Group.ROUTER),
+    (r"(wpe|position_embeddings?|embed_positions|pos_embed\w*)$", Group.POSITION),
+    (r"(wte|word_embeddings?|embed_tokens|tok_embeddings|token_embedding|embed_in|embeddings?)$", Group.EMBEDDING),
+    (r"^(lm_head|embed_out|output|unembed\w*)$", Group.UNEMBEDDING),
+)
+_CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj")
+
+
+def guess_family(index: TensorIndex) -> FamilySpec:
+    """A `FamilySpec` named `unknown` that covers the index's two-dimensional tensors.
+
+    Convolutions and everything it finds no role for are left to the caller.
+    """
+    conv1d = any(_is_wide_c_attn(info) for info in index.values())
+    patterns: dict[str, MatrixPattern] = {}
+    ignored: dict[str, IgnoredPattern] = {}
+    for info in index.values():
+        if len(info.shape) < 2:
+            continue
+        template = _template(info.name)
+        if re.search(r"\.(masked_)?bias$|mask$", info.name):
+            ignored[template] = IgnoredPattern(template=template, reason="by its name a mask or bias buffer")
+        elif len(info.shape) == 2 and (group := _role(info.name)) is not None:
+            leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
+            patterns[template] = MatrixPattern(
+                template=template, group=group, transposed=conv1d and leaf in _CONV1D_LEAVES, stack=_stack(info.name)
+            )
+    return FamilySpec(
+        name=UNKNOWN,
+        patterns=tuple(patterns.values()),
+        ignored=tuple(ignored.values()),
+        stack="decoder",
+        reference="guessed from names and shapes",
+    )
+
+
+def _template(name: str) -> str:
+    name = name.replace("{", "").replace("}", "")
+    name = _EXPERT.sub(".experts.{expert}", name, count=1)
+    if match := _LAYER.search(name):
+        name = f"{name[: match.start(1)]}{{layer}}{name[match.end(1) :]}"
+    return name
+
+
+def _role(name: str) -> Group | None:
+    path = name.removesuffix(".weight")
+    layered = _LAYER.search(name) is not None
+    for pattern, group in _ROLES:
+        if re.search(pattern, path):
+            in_layer = group not in (Group.EMBEDDING, Group.POSITION, Group.UNEMBEDDING)
+            return group if in_layer == layered else None
+    return None
+
+
+def _stack(name: str) -> str:
+    for stack, mark in (("vision", "vision"), ("text", "text_model"), ("encoder", "encoder"), ("decoder", "decoder")):
+        if mark in name:
+            return stack
+    return ""
+
+
+def _is_wide_c_attn(info: TensorInfo) -> bool:
+    return (
+        info.name.endswith("c_attn.weight") and len(info.shape) == 2 and info.shape[1] == 3 * info.shape[0]
+    )

@@ -1,0 +1,171 @@
+"""The words of the registry: groups, name templates and families."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from weightscope.errors import UnknownFamily
+from weightscope.families.layouts import LAYOUTS
+
+
+class Group(StrEnum):
+    """The role of a matrix in its model, in the order of the table."""
+
+    Q = "Q"
+    K = "K"
+    V = "V"
+    O = "O"  # noqa: E741 - the field's letter for the attention output
+    QKV = "QKV"
+    M1 = "M1"
+    G = "G"
+    M2 = "M2"
+    Q_A = "Q_A"
+    Q_B = "Q_B"
+    KV_A = "KV_A"
+    K_R = "K_R"
+    K_B = "K_B"
+    V_B = "V_B"
+    EMBEDDING = "embedding"
+    POSITION = "position"
+    UNEMBEDDING = "unembedding"
+    ROUTER = "router"
+    CONV = "conv"
+    OTHER = "other"
+
+
+ATTENTION_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV)
+ATTENTION_GROUPS += (Group.Q_A, Group.Q_B, Group.KV_A, Group.K_R, Group.K_B, Group.V_B)
+FEED_FORWARD_GROUPS = (Group.M1, Group.G, Group.M2)
+DEFAULT_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *FEED_FORWARD_GROUPS)
+
+_PLACEHOLDERS = {"prefix", "layer", "expert"}
+
+
+def _check_template(template: str) -> None:
+    names = re.findall(r"\{(.*?)\}", template)
+    stray = re.sub(r"\{\w+\}", "", template)
+    unknown = [name for name in names if name not in _PLACEHOLDERS]
+    if unknown or "{" in stray or "}" in stray or len(set(names)) < len(names) or not template:
+        raise UnknownFamily(
+            f"The name template {template!r} was given.",
+            "A template may hold {prefix}, {layer} and {expert}, each at most once, and plain text.",
+            "Correct the template.",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixPattern:
+    """Tensors of one name template and the role they have."""
+
+    template: str
+    """Name with `{prefix}`, `{layer}`, `{expert}` where they stand."""
+    group: Group
+    """The role; for a fused tensor that of the whole, such as `QKV`."""
+    transposed: bool = False
+    """Whether the file stores (in_features, out_features), as Conv1D does."""
+    layout: str | None = None
+    """How a fused tensor splits into its parts along out_features: a key of `LAYOUTS`."""
+    stack: str = ""
+    """`encoder`, `decoder` …; empty for the family's own."""
+    attention_kind: str = "self"
+    """`self` or `cross`; ignored outside attention groups."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
+
+    def __post_init__(self) -> None:
+        """Refuse what could never match."""
+        _check_template(self.template)
+        if self.layout is not None and self.layout not in LAYOUTS:
+            raise UnknownFamily(
+                f"The layout {self.layout!r} was given for {self.template!r}.",
+                f"The layouts are: {', '.join(LAYOUTS)}.",
+                "Use one of these.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoredPattern:
+    """Tensors that look like weights and are not."""
+
+    template: str
+    """Name with placeholders."""
+    reason: str
+    """What they are, for skipped.csv."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
+
+    def __post_init__(self) -> None:
+        """Refuse what could never match."""
+        _check_template(self.template)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilySpec:
+    """One family of checkpoints that share names and layouts."""
+
+    name: str
+    """What the family is called here."""
+    patterns: tuple[MatrixPattern, ...]
+    """Every matrix it knows."""
+    model_types: tuple[str, ...] = ()
+    """Values of `model_type` in config.json that mean this family."""
+    prefixes: tuple[str, ...] = ("",)
+    """What `{prefix}` may stand for; a checkpoint with a task head has one, a bare model none."""
+    ignored: tuple[IgnoredPattern, ...] = ()
+    """Buffers: masks, position ids."""
+    stack: str = "decoder"
+    """The stack of its layers."""
+    config_keys: Mapping[str, str] = field(default_factory=dict)
+    """Where config.json keeps a size under a name of its own, such as `{"heads": "n_head"}`."""
+    reference: str = ""
+    """Where the names were read: a URL or a file, and the date."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A tensor's name, understood."""
+
+    pattern: MatrixPattern | IgnoredPattern
+    """The pattern that matched."""
+    layer: int | None
+    """What stood for `{layer}`."""
+    expert: int | None
+    """What stood for `{expert}`."""
+
+
+# torch.nn.DataParallel and torch.compile put these before every name.
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+
+
+class NameMatcher:
+    """All templates of a family, compiled; finds the one a name belongs to in constant time."""
+
+    def __init__(self, spec: FamilySpec) -> None:
+        self._candidates: dict[str, list[tuple[re.Pattern[str], MatrixPattern | IgnoredPattern]]] = {}
+        for pattern in (*spec.patterns, *spec.ignored):
+            for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
+                text = pattern.template.replace("{prefix}", prefix)
+                key = _NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
+                regex = re.escape(text)
+                for name in ("layer", "expert"):
+                    regex = regex.replace(rf"\{{{name}\}}", rf"(?P<{name}>\d+)")
+                self._candidates.setdefault(key, []).append((re.compile(regex), pattern))
+
+    def match(self, name: str) -> Match | None:
+        """What the name means, or None."""
+        name = _WRAPPERS.sub("", name)
+        for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
+            if found := regex.fullmatch(name):
+                numbers = found.groupdict()
+                return Match(
+                    pattern=pattern,
+                    layer=int(numbers["layer"]) if numbers.get("layer") else None,
+                    expert=int(numbers["expert"]) if numbers.get("expert") else None,
+                )
+        return None

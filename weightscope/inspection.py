@@ -1,0 +1,145 @@
+"""`inspect`: a checkpoint's sizes and roles from headers and config alone (paper A's Table 1)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from weightscope.checkpoint import Checkpoint, open_checkpoint
+from weightscope.families.assign import Matrix
+from weightscope.families.spec import FamilySpec, Group
+
+if TYPE_CHECKING:
+    from weightscope.checkpoints.stream import Openable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupEntry:
+    """The matrices of one role."""
+
+    stack: str
+    """Their stack."""
+    attention_kind: str
+    """`self`, `cross` or empty."""
+    group: str
+    """The role."""
+    matrices: int
+    """How many."""
+    shapes: tuple[tuple[int, int], ...]
+    """Their (out_features, in_features), each once."""
+    parameters: tuple[str, ...]
+    """Names in the checkpoint, the layer's number written `*`, each once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What headers and config tell. A size that neither tells is None."""
+
+    checkpoint: str
+    """The reference as given."""
+    family: str
+    """Family, or `unknown`."""
+    architectures: tuple[str, ...]
+    """As config.json states them."""
+    layers: int | None
+    """Transformer blocks."""
+    model_dimension: int | None
+    """Width of the residual stream."""
+    feed_forward_dimension: int | None
+    """Width of the MLP."""
+    heads: int | None
+    """Query heads."""
+    kv_heads: int | None
+    """Key and value heads."""
+    vocabulary: int | None
+    """Tokens."""
+    parameters: int
+    """Elements of all tensors that are no buffers."""
+    dtypes: dict[str, int]
+    """Elements by stored type, buffers left out."""
+    bytes: int
+    """Bytes of all tensors."""
+    shards: int
+    """Files the tensors lie in; 0 for tensors in memory."""
+    groups: tuple[GroupEntry, ...]
+    """Which parameters go to which group."""
+    skipped: tuple[tuple[str, str], ...]
+    """Tensors of two or more dimensions in no matrix, with the reason."""
+    notes: tuple[str, ...]
+    """What was passed over, assumed or contradictory."""
+    guesses: tuple[str, ...]
+    """For an unknown family, what each name template was taken for."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def inspect(
+    source: Openable, *, family: str | FamilySpec | None = None, allow_pickle: bool = False
+) -> Inspection:
+    """Read headers and config and tell what is there; no weight is read.
+
+    Args:
+        source: As for `open_checkpoint`.
+        family: As for `open_checkpoint`.
+        allow_pickle: As for `open_checkpoint`.
+
+    Raises:
+        WeightscopeError: As `open_checkpoint` raises them.
+    """
+    with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
+        return _inspect(checkpoint)
+
+
+def _inspect(checkpoint: Checkpoint) -> Inspection:
+    sizes, matrices = checkpoint.sizes, checkpoint.matrices
+    buffers = checkpoint.assignment.buffers
+    elements: Counter[str] = Counter()
+    for info in checkpoint.tensors.values():
+        if info.name not in buffers:
+            elements[info.dtype] += info.elements
+    architectures = checkpoint.config.get("architectures")
+    return Inspection(
+        checkpoint=checkpoint.source.reference,
+        family=checkpoint.detection.spec.name,
+        architectures=tuple(map(str, architectures)) if isinstance(architectures, list) else (),
+        layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
+        model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
+        feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
+        heads=sizes.heads,
+        kv_heads=sizes.kv_heads or sizes.heads,
+        vocabulary=sizes.vocabulary or _first(matrices, (Group.UNEMBEDDING, Group.EMBEDDING), axis=0),
+        parameters=sum(elements.values()),
+        dtypes=dict(elements.most_common()),
+        bytes=checkpoint.tensors.nbytes,
+        shards=len(checkpoint.source.files),
+        groups=tuple(_entries(matrices)),
+        skipped=tuple((entry.tensor.name, entry.reason) for entry in checkpoint.skipped),
+        notes=checkpoint.notes,
+        guesses=checkpoint.detection.guesses,
+    )
+
+
+def _first(matrices: tuple[Matrix, ...], groups: tuple[Group, ...], *, axis: int) -> int | None:
+    """A size of the first matrix of these groups."""
+    return next((matrix.shape[axis] for matrix in matrices if matrix.group in groups), None)
+
+
+def _entries(matrices: tuple[Matrix, ...]) -> list[GroupEntry]:
+    places: dict[tuple[str, str, Group], list[Matrix]] = {}
+    for matrix in matrices:
+        places.setdefault((matrix.stack, matrix.attention_kind, matrix.group), []).append(matrix)
+    return [
+        GroupEntry(
+            stack=stack,
+            attention_kind=kind,
+            group=group,
+            matrices=len(members),
+            shapes=tuple(dict.fromkeys(matrix.shape for matrix in members)),
+            parameters=tuple(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", m.parameter) for m in members)),
+        )
+        for (stack, kind, group), members in places.items()
+    ]

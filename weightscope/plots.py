@@ -1,0 +1,239 @@
+"""Figures from tables: value against layer, one line and marker a group.
+
+Functions return a `Figure` and neither show nor save. Nothing here needs torch or a display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weightscope.errors import SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Fixed for every figure: colour, marker. Neighbours differ in lightness, so that they part in grey.
+GROUP_STYLE: dict[str, tuple[str, str]] = {
+    "Q": ("#08306b", "o"),
+    "K": ("#c63a2f", "s"),
+    "V": ("#4da167", "^"),
+    "O": ("#e3a11b", "D"),
+    "QKV": ("#000000", "P"),
+    "M1": ("#6a3d9a", "v"),
+    "G": ("#7d7d7d", "*"),
+    "M2": ("#41a5d1", "X"),
+}
+_OTHER_STYLE = ("#b15928", "h")
+ATTENTION = ("Q", "K", "V", "O", "QKV")
+FEED_FORWARD = ("M1", "G", "M2")
+
+AXIS_LABEL = {
+    "stable_rank": r"stable rank  $\|W\|_F\,/\,\|W\|_2$",
+    "frobenius_norm": r"Frobenius norm  $\|W\|_F$",
+    "spectral_norm": r"spectral norm  $\|W\|_2$",
+    "stable_rank_squared": r"$\|W\|_F^2\,/\,\|W\|_2^2$",
+    "nuclear_norm": r"nuclear norm  $\sum\sigma$",
+    "effective_rank": r"effective rank  $\exp(-\sum p\,\ln p)$",
+}
+# The quantity whose value for a Gaussian matrix is drawn dotted, and the column that holds it.
+_BASELINE = {"stable_rank": "stable_rank_gaussian"}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One axes of a figure: a quantity and the groups drawn in it."""
+
+    quantity: str
+    """Column of the table."""
+    groups: tuple[str, ...]
+    """Groups to draw, where the table has them."""
+    title: str = ""
+    """Above the panel of the first row."""
+
+
+def plot_quantity(tables: Mapping[str, pd.DataFrame], quantity: str) -> Figure:
+    """One row of two panels a model, attention and feed-forward, for one quantity.
+
+    Args:
+        tables: Label of the model to its table.
+        quantity: A numeric column, such as `stable_rank`.
+
+    Raises:
+        SelectionError: No such column, or nothing to draw.
+    """
+    return draw(tables, [Panel(quantity, ATTENTION, "attention"), Panel(quantity, FEED_FORWARD, "feed-forward")])
+
+
+def plot_overview(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """One row of two panels a model, stable rank and Frobenius norm of all groups.
+
+    Source: Figures 1 and 4 of Kuzborskij and Abbasi Yadkori 2025.
+
+    Raises:
+        SelectionError: Nothing to draw.
+    """
+    groups = ATTENTION + FEED_FORWARD
+    return draw(tables, [Panel("stable_rank", groups), Panel("frobenius_norm", groups)])
+
+
+def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
+    """Any panels, one row a model and stack.
+
+    Raises:
+        SelectionError: A panel's quantity is no numeric column, or there is no row to draw.
+    """
+    rows = list(_rows(tables, panels))
+    with _style():
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        figure = Figure(figsize=(5.0 * len(panels) + 1.0, 3.1 * len(rows) + 0.3), layout="constrained")
+        grid = figure.subplots(len(rows), len(panels), squeeze=False, sharey="row" if _one_unit(panels) else False)
+        handles: dict[str, Any] = {}
+        for (label, table), line in zip(rows, grid, strict=True):
+            for panel, axes in zip(panels, line, strict=True):
+                _draw_panel(axes, table, panel, handles)
+                axes.set_xlabel("layer")
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+                if axes is line[0] or not _one_unit(panels):
+                    axes.set_ylabel(AXIS_LABEL.get(panel.quantity, panel.quantity.replace("_", " ")))
+                axes.set_title(": ".join(part for part in (label if axes is line[0] else "", panel.title) if part))
+            # Shared axes take their limits from all panels, so the zero is set once they are drawn.
+            for panel, axes in zip(panels, line, strict=True):
+                if not (table[panel.quantity] < 0).any():
+                    axes.set_ylim(bottom=0.0)
+        order = [*GROUP_STYLE, *(name for name in handles if name not in GROUP_STYLE)]
+        names = [name for name in order if name in handles]
+        figure.legend(
+            [handles[name] for name in names], names, loc="outside right upper", frameon=False, handlelength=3.2
+        )
+    return figure
+
+
+def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterator[tuple[str, pd.DataFrame]]:
+    wanted = {group for panel in panels for group in panel.groups}
+    found = False
+    for label, table in tables.items():
+        for panel in panels:
+            if panel.quantity not in table.columns or table[panel.quantity].dtype.kind not in "fi":
+                numeric = [name for name in table.columns if table[name].dtype.kind in "fi"]
+                raise SelectionError(
+                    f"The quantity {panel.quantity!r} was asked for.",
+                    f"The table of {label!r} has no such column of numbers; it has {', '.join(numeric[3:])}.",
+                    "Choose one of these, or analyse with --spectrum to have more.",
+                )
+        layers = table[table["layer"].notna() & table["group"].isin(wanted)]
+        stacks = list(dict.fromkeys(layers["stack"]))
+        for stack in stacks:
+            found = True
+            yield f"{label}, {stack}" if len(stacks) > 1 else label, layers[layers["stack"] == stack]
+    if not found:
+        raise SelectionError(
+            f"A plot of {', '.join(tables) or 'nothing'} was asked for.",
+            f"No row belongs to a layer and to the groups {', '.join(sorted(wanted))}.",
+            "Plot a table that holds them, or choose other groups.",
+        )
+
+
+def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str, Any]) -> None:
+    for (group, kind), members in table[table["group"].isin(panel.groups)].groupby(
+        ["group", "attention_kind"], sort=False
+    ):
+        colour, marker = GROUP_STYLE.get(str(group), _OTHER_STYLE)
+        cross = kind == "cross"
+        # Experts of one layer are drawn as their mean.
+        values = members.groupby("layer")[panel.quantity].mean()
+        (line,) = axes.plot(
+            values.index.to_numpy(dtype=float),
+            values.to_numpy(dtype=float),
+            color=colour,
+            marker=marker,
+            linestyle="--" if cross else "-",
+            label=str(group),
+        )
+        handles.setdefault(f"{group} (cross)" if cross else str(group), line)
+    if baseline := _BASELINE.get(panel.quantity):
+        _draw_baselines(axes, table[table["group"].isin(panel.groups)], baseline, handles)
+
+
+def _draw_baselines(axes: Axes, table: pd.DataFrame, column: str, handles: dict[str, Any]) -> None:
+    """A dotted line a shape, named by the groups that have it."""
+    groups_at: dict[float, list[str]] = {}
+    for group, values in table.groupby("group", sort=False)[column]:
+        for value in values.dropna().unique():
+            groups_at.setdefault(round(float(value), 6), []).append(str(group))
+    highest = max(groups_at, default=0.0)
+    for value, groups in groups_at.items():
+        above = value == highest  # the others below their lines, or two close ones would overlap
+        line = axes.axhline(value, color="0.35", linestyle=":", linewidth=1.3, zorder=1)
+        axes.annotate(
+            " ".join(groups),
+            xy=(1.0, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(-3, 2 if above else -2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom" if above else "top",
+            fontsize=8,
+            color="0.35",
+        )
+        handles.setdefault("Gaussian", line)
+
+
+def _one_unit(panels: Sequence[Panel]) -> bool:
+    return len({panel.quantity for panel in panels}) == 1
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib as mpl
+    import seaborn as sns
+
+    settings = {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("paper", font_scale=1.15),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.color": "0.92",
+        "lines.linewidth": 1.5,
+        "lines.markersize": 5.5,
+        "lines.markeredgewidth": 0.0,
+        "legend.fontsize": 9,
+        "axes.titlesize": 10.5,
+        "axes.titlelocation": "left",
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save as the path's ending says; text in SVG stays text, PNG has 200 dots an inch.
+
+    The picture is written beside and renamed, so that a failure leaves what was there.
+
+    Raises:
+        OSError: It cannot be written.
+        ValueError: The ending is none that matplotlib writes.
+    """
+    import matplotlib as mpl
+
+    beside = path.with_name(f".{path.stem}.partial{path.suffix}")
+
+    # The salt makes the ids inside an SVG, and so the file, the same every time.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "weightscope", "pdf.fonttype": 42}):
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        try:
+            figure.savefig(beside, dpi=200, metadata=metadata)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,47 @@
+"""What stands beside every result: where the weights came from and how the numbers were made."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from weightscope.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+_PACKAGES = ("weightscope", "torch", "numpy", "pandas", "pyarrow")
+
+
+def provenance_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The source's part: reference, commit, family, files."""
+    source = checkpoint.source
+    return {
+        "checkpoint": source.reference,
+        "revision": source.revision,
+        "family": checkpoint.detection.spec.name,
+        "files": [{"name": file.name, "bytes": file.bytes, "etag": file.etag} for file in source.files],
+    }
+
+
+def provenance_here(device: torch.device) -> dict[str, Any]:
+    """This machine's part: time, versions, device, threads."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
+        "platform": platform.platform(),
+        "device": {"type": str(device), "name": name or platform.machine()},
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return ""

@@ -1,0 +1,94 @@
+"""What a table says in a few numbers: by group, over everything, and how far norms are preserved."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARISED = ("stable_rank", "spectral_norm", "frobenius_norm")
+# Lemma 3 of Kuzborskij and Abbasi Yadkori 2025 is about matrices whose product is the network; O is
+# the paper's own exception (section 6.1) and stays apart.
+PRESERVED_GROUPS = ("QKV", "M1", "M2")
+_PLACE = ["stack", "attention_kind", "group"]
+
+
+def summarise(table: pd.DataFrame) -> dict[str, Any]:
+    """The summary of a table, ready for JSON: undefined numbers are None.
+
+    Returns:
+        `groups`: one entry a stack, attention kind and group; `all`: over QKV (or Q, K and V where
+        there is none), O, M1, G and M2, nothing twice; `norm_preservation`: largest over smallest and
+        coefficient of variation of ‖·‖_F, `within_layers` over {QKV, M1, M2} and `over_layers` for
+        each group.
+    """
+    usable = table[table["status"] == "ok"]
+    groups = [
+        {**dict(zip(_PLACE, place, strict=True)), **_of_rows(rows)}
+        for place, rows in table.groupby(_PLACE, sort=False)
+    ]
+    return {
+        "groups": groups,
+        "all": _inverse_means(_nothing_twice(usable)),
+        "norm_preservation": _norm_preservation(usable),
+    }
+
+
+def _of_rows(rows: pd.DataFrame) -> dict[str, Any]:
+    ok = rows[rows["status"] == "ok"]
+    shapes = rows[["out_features", "in_features"]].drop_duplicates()
+    return {
+        "matrices": len(rows),
+        "layers": int(rows["layer"].nunique()),
+        "status": {str(k): int(v) for k, v in rows["status"].value_counts().items()},
+        "shapes": [[int(m), int(n)] for m, n in shapes.itertuples(index=False)],
+        **{name: _spread(ok[name]) for name in SUMMARISED},
+        "stable_rank_gaussian": _number(ok["stable_rank_gaussian"].mean()),
+        **_inverse_means(ok),
+    }
+
+
+def _spread(values: pd.Series[float]) -> dict[str, float | None]:
+    return {"mean": _number(values.mean()), "min": _number(values.min()), "max": _number(values.max())}
+
+
+def _inverse_means(rows: pd.DataFrame) -> dict[str, Any]:
+    mean_inverse = float((1 / rows["stable_rank"]).mean())
+    return {
+        "mean_inverse_stable_rank": _number(mean_inverse),
+        "harmonic_mean_stable_rank": _number(1 / mean_inverse),
+    }
+
+
+def _nothing_twice(rows: pd.DataFrame) -> pd.DataFrame:
+    """QKV, O, M1, G, M2; Q, K and V only in attentions that have no QKV."""
+    place = rows[["stack", "layer", "attention_kind"]].astype(str).agg("|".join, axis=1)
+    with_qkv = set(place[rows["group"] == "QKV"])
+    parts = rows["group"].isin(["Q", "K", "V"]) & ~place.isin(with_qkv)
+    return rows[rows["group"].isin(["QKV", "O", "M1", "G", "M2"]) | parts]
+
+
+def _norm_preservation(rows: pd.DataFrame) -> dict[str, Any]:
+    norms = rows[rows["group"].isin(PRESERVED_GROUPS)]
+    within = []
+    for (stack, layer), members in norms.groupby(["stack", "layer"], sort=False):
+        if set(members["group"]) == set(PRESERVED_GROUPS):
+            within.append({"stack": stack, "layer": int(layer), **_variation(members["frobenius_norm"])})
+    over = [
+        {**dict(zip(_PLACE, place, strict=True)), **_variation(members["frobenius_norm"])}
+        for place, members in rows[rows["layer"].notna()].groupby(_PLACE, sort=False)
+    ]
+    return {"groups": list(PRESERVED_GROUPS), "within_layers": within, "over_layers": over}
+
+
+def _variation(norms: pd.Series[float]) -> dict[str, float | None]:
+    return {
+        "max_over_min": _number(norms.max() / norms.min()),
+        "coefficient_of_variation": _number(norms.std(ddof=0) / norms.mean()),
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Doing it to a whole checkpoint: plan, then run. Floor 4."""
