@@ -39,9 +39,7 @@ NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "
 def read_standard_library() -> tuple[bytes, bytes, int]:
     """The sources as (training bytes, held-out bytes, number of files), in path order."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = sorted(
-        path for path in root.rglob("*.py") if not NOT_LIBRARY & set(path.relative_to(root).parts)
-    )
+    files = sorted(path for path in root.rglob("*.py") if not NOT_LIBRARY & set(path.relative_to(root).parts))
     parts: tuple[list[bytes], list[bytes]] = ([], [])
     for position, path in enumerate(files):
         parts[position % HELD_OUT_EVERY == 0].append(path.read_bytes())
@@ -73,7 +71,9 @@ def loss_of(model: GPT2LMHeadModel, windows: torch.Tensor) -> torch.Tensor:
 # ------------------------------------------------------------------------------------ the run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for config.json and model.safetensors")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for config.json and model.safetensors"
+    )
     parser.add_argument("--log", type=Path, help="CSV of step, training and held-out loss, seconds")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)

@@ -37,7 +37,8 @@ def skipped_table(checkpoint: Checkpoint, selected: Iterable[Matrix]) -> pd.Data
     ]
     rows += [(s.tensor, BUFFER if s.harmless else SKIPPED, s.reason) for s in checkpoint.skipped]
     cells = [
-        (info.name, "x".join(map(str, info.shape)), info.dtype, status, reason) for info, status, reason in rows
+        (info.name, "x".join(map(str, info.shape)), info.dtype, status, reason)
+        for info, status, reason in rows
     ]
     return pd.DataFrame(cells, columns=["parameter", "shape", "dtype", "status", "reason"], dtype=object)
 

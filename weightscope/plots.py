@@ -69,7 +69,9 @@ def plot_quantity(tables: Mapping[str, pd.DataFrame], quantity: str) -> Figure:
     Raises:
         SelectionError: No such column, or nothing to draw.
     """
-    return draw(tables, [Panel(quantity, ATTENTION, "attention"), Panel(quantity, FEED_FORWARD, "feed-forward")])
+    return draw(
+        tables, [Panel(quantity, ATTENTION, "attention"), Panel(quantity, FEED_FORWARD, "feed-forward")]
+    )
 
 
 def plot_overview(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -96,7 +98,9 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
         from matplotlib.ticker import MaxNLocator
 
         figure = Figure(figsize=(5.0 * len(panels) + 1.0, 3.1 * len(rows) + 0.3), layout="constrained")
-        grid = figure.subplots(len(rows), len(panels), squeeze=False, sharey="row" if _one_unit(panels) else False)
+        grid = figure.subplots(
+            len(rows), len(panels), squeeze=False, sharey="row" if _one_unit(panels) else False
+        )
         handles: dict[str, Any] = {}
         for (label, table), line in zip(rows, grid, strict=True):
             for panel, axes in zip(panels, line, strict=True):
@@ -105,7 +109,9 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
                 if axes is line[0] or not _one_unit(panels):
                     axes.set_ylabel(AXIS_LABEL.get(panel.quantity, panel.quantity.replace("_", " ")))
-                axes.set_title(": ".join(part for part in (label if axes is line[0] else "", panel.title) if part))
+                axes.set_title(
+                    ": ".join(part for part in (label if axes is line[0] else "", panel.title) if part)
+                )
             # Shared axes take their limits from all panels, so the zero is set once they are drawn.
             for panel, axes in zip(panels, line, strict=True):
                 if not (table[panel.quantity] < 0).any():
@@ -113,7 +119,11 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
         order = [*GROUP_STYLE, *(name for name in handles if name not in GROUP_STYLE)]
         names = [name for name in order if name in handles]
         figure.legend(
-            [handles[name] for name in names], names, loc="outside right upper", frameon=False, handlelength=3.2
+            [handles[name] for name in names],
+            names,
+            loc="outside right upper",
+            frameon=False,
+            handlelength=3.2,
         )
     return figure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -86,7 +85,7 @@ def write_report(
         written = [name for name in REPORT_FILES if (staging / name).exists()]
         for name in REPORT_FILES:
             if name in written:
-                os.replace(staging / name, folder / name)
+                (staging / name).replace(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
@@ -107,7 +106,9 @@ def _draw(staging: Path, table: pd.DataFrame, label: str) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def _failed(folder: Path, error: OSError) -> OutputError:

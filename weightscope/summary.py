@@ -73,9 +73,15 @@ def _nothing_twice(rows: pd.DataFrame) -> pd.DataFrame:
 def _norm_preservation(rows: pd.DataFrame) -> dict[str, Any]:
     norms = rows[rows["group"].isin(PRESERVED_GROUPS)]
     within = []
-    for (stack, layer), members in norms.groupby(["stack", "layer"], sort=False):
+    for (stack, _), members in norms.groupby(["stack", "layer"], sort=False):
         if set(members["group"]) == set(PRESERVED_GROUPS):
-            within.append({"stack": stack, "layer": int(layer), **_variation(members["frobenius_norm"])})
+            within.append(
+                {
+                    "stack": stack,
+                    "layer": int(members["layer"].iloc[0]),
+                    **_variation(members["frobenius_norm"]),
+                }
+            )
     over = [
         {**dict(zip(_PLACE, place, strict=True)), **_variation(members["frobenius_norm"])}
         for place, members in rows[rows["layer"].notna()].groupby(_PLACE, sort=False)

@@ -88,11 +88,13 @@ def build_table(rows: Sequence[Mapping[str, Any]], schema: Sequence[Column]) -> 
     """A DataFrame of the schema from rows that may leave undefined cells out."""
     import pandas as pd
 
-    series = {}
+    series: dict[str, pd.Series[Any]] = {}
     for column in schema:
         cells = [row.get(column.name) for row in rows]
         if column.kind == "text":
-            series[column.name] = pd.Series(["" if cell is None else str(cell) for cell in cells], dtype=object)
+            series[column.name] = pd.Series(
+                ["" if cell is None else str(cell) for cell in cells], dtype=object
+            )
         elif column.kind == "integer":
             series[column.name] = pd.Series([_integer(cell) for cell in cells], dtype="Int64")
         else:

@@ -171,7 +171,9 @@ def _bad_json(path: Path, found: str) -> CheckpointFormatError:
 
 def _bad_index(path: Path, found: str) -> CheckpointFormatError:
     return CheckpointFormatError(
-        f"The index '{path}' was read.", found, "Fetch the missing files, or the index again, from the source."
+        f"The index '{path}' was read.",
+        found,
+        "Fetch the missing files, or the index again, from the source.",
     )
 
 

@@ -66,7 +66,7 @@ class LocalSource(Source):
         dtype = getattr(torch, torch_name)
         buffer = torch.empty(info.nbytes, dtype=torch.uint8)
         if info.nbytes:
-            self._fill(memoryview(buffer.numpy()), info)
+            self._fill(memoryview(buffer.numpy().data), info)
         return buffer.view(dtype).view(info.shape)
 
     def _fill(self, target: memoryview, info: TensorInfo) -> None:

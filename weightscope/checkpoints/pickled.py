@@ -31,7 +31,7 @@ def open_pickles(reference: str, files: CheckpointFiles, *, allowed: bool) -> Me
         raise CheckpointFormatError(
             f"The checkpoint {reference!r} was asked for.",
             f"Its weights are in a Python pickle ({files.shards[0]}), a format that can carry code.",
-            "Prefer a safetensors copy; or pass --allow-pickle (allow_pickle=True), which loads tensors only.",
+            "Prefer a safetensors copy, or pass --allow-pickle (allow_pickle=True): it loads tensors only.",
         )
     state: dict[str, Any] = {}
     records = []

@@ -29,22 +29,30 @@ def analyze(
         str, typer.Option(metavar="Q,K,…|all", help="Roles to analyse.")
     ] = "Q,K,V,O,QKV,M1,G,M2",
     layers: Annotated[
-        str | None, typer.Option(metavar="0-3,7", help="Layers to analyse; all if left out.", show_default=False)
+        str | None,
+        typer.Option(metavar="0-3,7", help="Layers to analyse; all if left out.", show_default=False),
     ] = None,
     spectrum: Annotated[bool, typer.Option("--spectrum", help="Compute every singular value too.")] = False,
     epsilon: Annotated[
         str | None,
         typer.Option(
-            metavar="E,E", help="Thresholds of the epsilon-ranks (1e-3,1e-2); implies --spectrum.", show_default=False
+            metavar="E,E",
+            help="Thresholds of the epsilon-ranks (1e-3,1e-2); implies --spectrum.",
+            show_default=False,
         ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to compute.")] = "auto",
-    rtol: Annotated[float, typer.Option(help="Relative width of the interval around the spectral norm.")] = 1e-6,
+    rtol: Annotated[
+        float, typer.Option(help="Relative width of the interval around the spectral norm.")
+    ] = 1e-6,
     family: FamilyOption = None,
     allow_pickle: AllowPickleOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; no weight is read.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and stop; no weight is read.")
+    ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 3 if a selected matrix has no numbers or a weight was skipped.")
+        bool,
+        typer.Option("--strict", help="Exit 3 if a selected matrix has no numbers or a weight was skipped."),
     ] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Write no pictures.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
@@ -93,5 +101,7 @@ def _parse_epsilon(text: str) -> tuple[float, ...]:
         return tuple(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError:
         raise OptionError(
-            f"The thresholds epsilon {text!r} were asked for.", "They are no numbers.", "Write for example 1e-3,1e-2."
+            f"The thresholds epsilon {text!r} were asked for.",
+            "They are no numbers.",
+            "Write for example 1e-3,1e-2.",
         ) from None

@@ -14,11 +14,15 @@ SourceArgument = Annotated[
 FamilyOption = Annotated[
     str | None,
     typer.Option(
-        "--family", metavar="NAME|FILE", help="Use this family, or the one a YAML file describes.", show_default=False
+        "--family",
+        metavar="NAME|FILE",
+        help="Use this family, or the one a YAML file describes.",
+        show_default=False,
     ),
 ]
 AllowPickleOption = Annotated[
-    bool, typer.Option("--allow-pickle", help="Also read .bin and .pt files, tensors only (weights_only=True).")
+    bool,
+    typer.Option("--allow-pickle", help="Also read .bin and .pt files, tensors only (weights_only=True)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 OutOption = Annotated[

@@ -10,7 +10,8 @@ from weightscope.errors import OutputError
 
 def plot(
     tables: Annotated[
-        list[Path], typer.Argument(metavar="A.csv [B.csv …]", help="Tables that analyze wrote.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="A.csv [B.csv …]", help="Tables that analyze wrote.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write: .png, .svg or .pdf.")] = Path(
         "weightscope.png"
@@ -19,7 +20,7 @@ def plot(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Draw this column, attention beside feed-forward, instead of stable rank beside Frobenius norm.",
+            help="Draw this column, attention beside feed-forward; else stable rank beside Frobenius norm.",
             show_default=False,
         ),
     ] = None,

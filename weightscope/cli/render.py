@@ -60,7 +60,9 @@ def analysis(found: Analysis, files: Sequence[Path]) -> None:
     read = found.provenance["bytes"]["received"]
     out.print(Text(f"{_bytes(read)} read, {seconds:.2f} s on {found.provenance['device']['type']}"))
     if files:
-        out.print(Text(f"{len(files)} files in {files[0].parent}{os.sep}: {', '.join(f.name for f in files)}"))
+        out.print(
+            Text(f"{len(files)} files in {files[0].parent}{os.sep}: {', '.join(f.name for f in files)}")
+        )
     else:
         out.print(Text("Nothing was written; --out DIR saves tables and plots.", style="dim"))
 
@@ -70,7 +72,9 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("group", no_wrap=True)
     for name in ("layers", "stable rank", "Gaussian", "spectral norm", "Frobenius norm"):
         table.add_column(name, justify="right", no_wrap=True)
-    several = len({(entry["stack"], entry["attention_kind"]) for entry in groups if entry["attention_kind"]}) > 1
+    several = (
+        len({(entry["stack"], entry["attention_kind"]) for entry in groups if entry["attention_kind"]}) > 1
+    )
     for entry in groups:
         place = [entry["stack"], entry["attention_kind"]] if several else []
         table.add_row(
@@ -115,8 +119,12 @@ def _preservation(found: Mapping[str, Any]) -> Text:
 
 def _nothing_selected(found: Analysis) -> Text:
     reasons = found.skipped[found.skipped["status"] == "not_selected"]["reason"]
-    groups = ", ".join(sorted({part for reason in reasons for part in reason.removeprefix("group ").split(", ")}))
-    there = f"What there is belongs to: {groups}. --groups all analyses it." if groups else "There is no matrix."
+    groups = ", ".join(
+        sorted({part for reason in reasons for part in reason.removeprefix("group ").split(", ")})
+    )
+    there = (
+        f"What there is belongs to: {groups}. --groups all analyses it." if groups else "There is no matrix."
+    )
     return Text(f"No matrix belongs to the selected groups and layers. {there}")
 
 
@@ -124,12 +132,18 @@ def dry_run(checkpoint: Checkpoint, found: Estimate, *, as_json: bool) -> None:
     """The plan."""
     out = console()
     if as_json:
-        out.file.write(json.dumps({"checkpoint": checkpoint.source.reference, **found.as_dict()}, indent=2) + "\n")
+        out.file.write(
+            json.dumps({"checkpoint": checkpoint.source.reference, **found.as_dict()}, indent=2) + "\n"
+        )
         return
     out.print(Text(f"{checkpoint.source.reference}  ({checkpoint.detection.spec.name})", style="bold"))
-    out.print(Text(f"{found.matrices} matrices from {found.tensors} tensors, {_bytes(found.read_bytes)} to read"))
+    out.print(
+        Text(f"{found.matrices} matrices from {found.tensors} tensors, {_bytes(found.read_bytes)} to read")
+    )
     out.print(Text(f"memory for tensors and solvers: {_bytes(found.memory_bytes)} on {found.device}"))
-    out.print(Text(f"time: about {found.estimated_seconds:.2g} s (an estimate, with the files in the page cache)"))
+    out.print(
+        Text(f"time: about {found.estimated_seconds:.2g} s (an estimate, with the files in the page cache)")
+    )
 
 
 def inspection(found: Inspection) -> None:

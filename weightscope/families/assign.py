@@ -201,8 +201,8 @@ def _matched(
             split = LAYOUTS[pattern.layout](whole.shape[0], counts)
         except LayoutError as error:
             raise FamilyMismatch(
-                f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, as family "
-                f"{spec.name!r} says.",
+                f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
+                f"what family {spec.name!r} says.",
                 str(error),
                 "Check the head counts in config.json, or pass another family with --family.",
             ) from None
@@ -231,7 +231,8 @@ def _refuse_duplicates(matrices: list[Matrix], spec: FamilySpec) -> None:
         if place in seen:
             raise FamilyMismatch(
                 f"The tensors were given their roles by family {spec.name!r}.",
-                f"Both {seen[place].parameter!r} and {matrix.parameter!r} are {matrix.group} of layer {matrix.layer}.",
+                f"Both {seen[place].parameter!r} and {matrix.parameter!r} are {matrix.group} of layer "
+                f"{matrix.layer}.",
                 "Remove one copy, or describe the checkpoint in a family file and pass it with --family.",
             )
         seen[place] = matrix

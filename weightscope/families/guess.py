@@ -22,7 +22,10 @@ _ROLES: tuple[tuple[str, Group], ...] = (
     (r"(^|[._])(q|q_proj|query|q_lin|wq|to_q|query_proj)$", Group.Q),
     (r"(^|[._])(k|k_proj|key|k_lin|wk|to_k|key_proj)$", Group.K),
     (r"(^|[._])(v|v_proj|value|v_lin|wv|to_v|value_proj)$", Group.V),
-    (r"(attn|attention)\.(\w+\.)?(o|o_proj|out|out_proj|out_lin|wo|c_proj|dense|proj|output\.dense)$", Group.O),
+    (
+        r"(attn|attention)\.(\w+\.)?(o|o_proj|out|out_proj|out_lin|wo|c_proj|dense|proj|output\.dense)$",
+        Group.O,
+    ),
     (r"\b(to_out|to_out\.0)$", Group.O),
     (r"\b(gate_proj|wi_0)$", Group.G),
     (r"\b(up_proj|fc1|fc_in|c_fc|lin1|linear1|dense_h_to_4h|intermediate\.dense|wi|wi_1)$", Group.M1),
@@ -30,7 +33,10 @@ _ROLES: tuple[tuple[str, Group], ...] = (
     (r"\.\d+\.output\.dense$", Group.M2),
     (r"(router|mlp\.gate|moe\.gate)$", Group.ROUTER),
     (r"(wpe|position_embeddings?|embed_positions|pos_embed\w*)$", Group.POSITION),
-    (r"(wte|word_embeddings?|embed_tokens|tok_embeddings|token_embedding|embed_in|embeddings?)$", Group.EMBEDDING),
+    (
+        r"(wte|word_embeddings?|embed_tokens|tok_embeddings|token_embedding|embed_in|embeddings?)$",
+        Group.EMBEDDING,
+    ),
     (r"^(lm_head|embed_out|output|unembed\w*)$", Group.UNEMBEDDING),
 )
 _CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj")
@@ -53,7 +59,10 @@ def guess_family(index: TensorIndex) -> FamilySpec:
         elif len(info.shape) == 2 and (group := _role(info.name)) is not None:
             leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
             patterns[template] = MatrixPattern(
-                template=template, group=group, transposed=conv1d and leaf in _CONV1D_LEAVES, stack=_stack(info.name)
+                template=template,
+                group=group,
+                transposed=conv1d and leaf in _CONV1D_LEAVES,
+                stack=_stack(info.name),
             )
     return FamilySpec(
         name=UNKNOWN,
@@ -83,13 +92,16 @@ def _role(name: str) -> Group | None:
 
 
 def _stack(name: str) -> str:
-    for stack, mark in (("vision", "vision"), ("text", "text_model"), ("encoder", "encoder"), ("decoder", "decoder")):
+    for stack, mark in (
+        ("vision", "vision"),
+        ("text", "text_model"),
+        ("encoder", "encoder"),
+        ("decoder", "decoder"),
+    ):
         if mark in name:
             return stack
     return ""
 
 
 def _is_wide_c_attn(info: TensorInfo) -> bool:
-    return (
-        info.name.endswith("c_attn.weight") and len(info.shape) == 2 and info.shape[1] == 3 * info.shape[0]
-    )
+    return info.name.endswith("c_attn.weight") and len(info.shape) == 2 and info.shape[1] == 3 * info.shape[0]

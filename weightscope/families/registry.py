@@ -10,7 +10,9 @@ _MASK = "causal mask kept as a buffer"
 _POSITION_IDS = "position ids kept as a buffer"
 
 
-def _matrix(template: str, group: Group, *, transposed: bool = False, layout: str | None = None) -> MatrixPattern:
+def _matrix(
+    template: str, group: Group, *, transposed: bool = False, layout: str | None = None
+) -> MatrixPattern:
     return MatrixPattern(template=template, group=group, transposed=transposed, layout=layout)
 
 

@@ -71,7 +71,5 @@ def select(
                     "Choose among these.",
                 )
     return tuple(
-        matrix
-        for matrix in matrices
-        if matrix.group in groups and (layers is None or matrix.layer in layers)
+        matrix for matrix in matrices if matrix.group in groups and (layers is None or matrix.layer in layers)
     )

@@ -36,8 +36,9 @@ class Group(StrEnum):
     OTHER = "other"
 
 
-ATTENTION_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV)
-ATTENTION_GROUPS += (Group.Q_A, Group.Q_B, Group.KV_A, Group.K_R, Group.K_B, Group.V_B)
+# Multi-head latent attention (DeepSeek) has factors instead of Q, K and V.
+LATENT_ATTENTION_GROUPS = (Group.Q_A, Group.Q_B, Group.KV_A, Group.K_R, Group.K_B, Group.V_B)
+ATTENTION_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *LATENT_ATTENTION_GROUPS)
 FEED_FORWARD_GROUPS = (Group.M1, Group.G, Group.M2)
 DEFAULT_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *FEED_FORWARD_GROUPS)
 
@@ -148,7 +149,8 @@ class NameMatcher:
 
     def __init__(self, spec: FamilySpec) -> None:
         self._candidates: dict[str, list[tuple[re.Pattern[str], MatrixPattern | IgnoredPattern]]] = {}
-        for pattern in (*spec.patterns, *spec.ignored):
+        patterns: list[MatrixPattern | IgnoredPattern] = [*spec.patterns, *spec.ignored]
+        for pattern in patterns:
             for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
                 text = pattern.template.replace("{prefix}", prefix)
                 key = _NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))

@@ -16,4 +16,5 @@ def top_right_vector(tall: Float[Tensor, "rows columns"]) -> Float[Tensor, " col
     The Gram matrix squares the condition number, which hurts small singular values only: the largest
     keeps a relative error of a few units of rounding.
     """
-    return torch.linalg.eigh(gram(tall)).eigenvectors[:, -1]
+    _, vectors = torch.linalg.eigh(gram(tall))
+    return vectors[:, -1]

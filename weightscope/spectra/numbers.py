@@ -71,7 +71,9 @@ def matrix_numbers(
         if peak == 0:
             zeros = torch.zeros(min(batch.shape[1:]), dtype=torch.float64) if options.with_spectrum else None
             results.append(
-                MatrixNumbers(status="zero", method="", values={**values, "spectral_norm": 0.0}, singular_values=zeros)
+                MatrixNumbers(
+                    status="zero", method="", values={**values, "spectral_norm": 0.0}, singular_values=zeros
+                )
             )
             continue
         unscale = math.ldexp(1.0, exponents[i])

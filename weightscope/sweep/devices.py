@@ -63,7 +63,7 @@ def require_memory(needed: int, device: torch.device) -> None:
     if available is not None and needed > available:
         raise DeviceMemoryError(
             f"The sweep was to run on {device}.",
-            f"Its largest matrix needs {needed / 2**30:.1f} GiB in float64 and {available / 2**30:.1f} GiB are "
-            "free there.",
+            f"Its largest matrix needs {needed / 2**30:.1f} GiB in float64 and {available / 2**30:.1f} GiB "
+            "are free there.",
             "Select smaller groups with --groups, or use a device with more memory.",
         )
