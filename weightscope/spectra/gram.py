@@ -16,5 +16,5 @@ def top_right_vector(tall: Float[Tensor, "rows columns"]) -> Float[Tensor, " col
     The Gram matrix squares the condition number, which hurts small singular values only: the largest
     keeps a relative error of a few units of rounding.
     """
-    _, vectors = torch.linalg.eigh(gram(tall))
+    vectors: Tensor = torch.linalg.eigh(gram(tall)).eigenvectors
     return vectors[:, -1]
