@@ -64,10 +64,13 @@ def _inverse_means(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _nothing_twice(rows: pd.DataFrame) -> pd.DataFrame:
     """QKV, O, M1, G, M2; Q, K and V only in attentions that have no QKV."""
-    place = rows[["stack", "layer", "attention_kind"]].astype(str).agg("|".join, axis=1)
-    with_qkv = set(place[rows["group"] == "QKV"])
-    parts = rows["group"].isin(["Q", "K", "V"]) & ~place.isin(with_qkv)
-    return rows[rows["group"].isin(["QKV", "O", "M1", "G", "M2"]) | parts]
+    attentions = list(zip(rows["stack"], rows["layer"].fillna(-1), rows["attention_kind"], strict=True))
+    with_qkv = {place for place, group in zip(attentions, rows["group"], strict=True) if group == "QKV"}
+    counted = [
+        group in ("QKV", "O", "M1", "G", "M2") or (group in ("Q", "K", "V") and place not in with_qkv)
+        for place, group in zip(attentions, rows["group"], strict=True)
+    ]
+    return rows[counted]
 
 
 def _norm_preservation(rows: pd.DataFrame) -> dict[str, Any]:

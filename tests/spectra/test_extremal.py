@@ -1,0 +1,130 @@
+"""The largest singular value and its interval against LAPACK, where it is easy and where it is not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests import oracles
+
+from weightscope.spectra import extremal
+from weightscope.spectra.extremal import FAILURE_PROBABILITY, largest_singular_value
+
+# Rounding of ‖Wv‖/‖v‖ in float64 for the sizes here: a few n·eps.
+ROUNDING = 1e-13
+
+
+def with_spectrum(values, rows=None, seed=0):
+    """A matrix with these singular values and random singular vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.as_tensor(values, dtype=torch.float64)
+    n = len(values)
+    rows = rows or n
+    left, _ = torch.linalg.qr(torch.randn(rows, n, generator=generator, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    return left * values @ right.T
+
+
+N = 300
+SPECTRA = {
+    "geometric": [0.9**i for i in range(N)],
+    "power law": [(i + 1) ** -0.7 for i in range(N)],
+    "flat": [1.0] * N,
+    "clustered top": [1 - 1e-7 * i for i in range(20)] + [0.5] * (N - 20),
+    "close pair": [1.0, 1 - 1e-9, *([0.1] * (N - 2))],
+    "one spike": [100.0] + [1.0] * (N - 1),
+    "rank deficient": [1.0, 0.5, 0.25] + [0.0] * (N - 3),
+    "uniform": np.linspace(1, 0, N).tolist(),
+    "within a thousandth": np.linspace(1.001, 0.999, N).tolist(),
+    "Chebyshev edge": [math.cos(i * math.pi / (2 * N)) for i in range(N)],
+}
+
+
+@pytest.mark.parametrize("method", ["lanczos", "gram_eigh"])
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("rows", [N, 2 * N])
+def test_interval_holds_the_norm(name, rows, method):
+    matrix = with_spectrum(SPECTRA[name], rows)
+    for view in (matrix, matrix.T):
+        found = largest_singular_value(view, method=method)
+        sigma = oracles.singular_values(view)[0]
+        assert found.value <= sigma * (1 + ROUNDING)
+        assert found.upper >= sigma * (1 - ROUNDING)
+        assert found.upper <= found.value * (1 + 1.0001e-6)
+        assert found.value == pytest.approx(sigma, rel=1e-6)
+
+
+def test_a_small_residual_is_no_reason_to_stop():
+    """diag(1+4e-5, 1, …, 1): after one step the residual says 2e-7 and the truth is 4e-5 away."""
+    values = torch.ones(2560, dtype=torch.float64)
+    values[0] += 4e-5
+    found = largest_singular_value(torch.diag(values))
+    assert found.method == "lanczos"
+    assert found.value == pytest.approx(1 + 4e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        (torch.eye(200), 1.0),
+        (torch.ones(150, 200), math.sqrt(150 * 200)),
+        (torch.tensor([[3.0, 4.0]]), 5.0),
+        (torch.tensor([[3.0], [4.0]]), 5.0),
+        (torch.tensor([[-7.0]]), 7.0),
+        (
+            torch.outer(torch.arange(1.0, 301), torch.ones(400)),
+            math.sqrt(400 * sum(i * i for i in range(1, 301))),
+        ),
+    ],
+    ids=["identity", "ones", "1xn", "nx1", "1x1", "rank one"],
+)
+@pytest.mark.parametrize("method", ["auto", "lanczos"])
+def test_exact_cases(matrix, expected, method):
+    found = largest_singular_value(matrix.double(), method=method)
+    assert found.value == pytest.approx(expected, rel=1e-14)
+
+
+def test_orthogonal_matrix():
+    matrix, _ = torch.linalg.qr(
+        torch.randn(500, 500, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    )
+    assert largest_singular_value(matrix).value == pytest.approx(1.0, rel=1e-12)
+
+
+def test_falls_back_where_lanczos_does_not_converge(monkeypatch):
+    monkeypatch.setattr(extremal, "_MAX_STEPS", 5)
+    matrix = with_spectrum(SPECTRA["uniform"])
+    found = largest_singular_value(matrix)
+    assert found.method == "gram_eigh"
+    assert found.value == pytest.approx(1.0, rel=1e-13)
+
+
+def test_tighter_tolerance_takes_more_steps_and_is_kept():
+    matrix = with_spectrum(SPECTRA["power law"])
+    loose, tight = (largest_singular_value(matrix, rtol=rtol) for rtol in (1e-2, 1e-10))
+    assert loose.steps < tight.steps
+    assert tight.upper - tight.value <= 1.0001e-10 * tight.value
+
+
+def test_the_start_depends_on_seed_and_size_alone():
+    matrix = with_spectrum(SPECTRA["uniform"])
+    first, again, other = (largest_singular_value(matrix, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first.value != other.value
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.01])
+def test_failure_rate_of_the_bound_is_below_delta(monkeypatch, delta):
+    """Stop when the bound with failure probability delta is narrow, and count how often it is wrong.
+
+    With 400 starts the count is binomial; three standard deviations above delta would be a broken bound.
+    """
+    monkeypatch.setattr(extremal, "FAILURE_PROBABILITY", delta)
+    starts, n = 400, 60
+    matrix = with_spectrum(np.linspace(1, 0, n))
+    failures = 0
+    for seed in range(starts):
+        found = largest_singular_value(matrix, rtol=1e-3, seed=seed, method="lanczos")
+        failures += found.upper < 1 - ROUNDING
+    assert failures <= starts * delta + 3 * math.sqrt(starts * delta)
+    assert FAILURE_PROBABILITY == 1e-9

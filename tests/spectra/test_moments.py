@@ -1,0 +1,65 @@
+"""Norms and moments against numpy in extended precision."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests import oracles
+
+from weightscope.spectra.moments import moments, scale_exponent
+
+
+def gaussian(rows, columns, dtype=torch.float32, seed=0):
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        gaussian(1, 1),
+        gaussian(1, 700),
+        gaussian(700, 1),
+        gaussian(300, 1000, torch.bfloat16),
+        gaussian(1000, 300, torch.float16),
+        gaussian(70, 70_000),  # a row longer than a piece
+        gaussian(300, 400).T,
+        gaussian(200, 200) + 1000,  # a mean a thousand times the spread
+    ],
+    ids=["1x1", "row", "column", "bf16", "fp16", "long rows", "transposed view", "large mean"],
+)
+def test_against_extended_precision(matrix):
+    found, values = moments(matrix), oracles.exact(matrix).astype(np.longdouble)
+    assert found.frobenius_norm == pytest.approx(oracles.frobenius_norm(matrix), rel=1e-14)
+    assert found.mean == pytest.approx(float(values.mean()), rel=1e-12, abs=1e-15)
+    assert found.std == pytest.approx(float(values.std()), rel=1e-12, abs=1e-15)
+    for ratio, axis in ((found.row_norm_ratio, 1), (found.column_norm_ratio, 0)):
+        norms = np.sqrt((values * values).sum(axis=axis))
+        assert ratio == pytest.approx(float(norms.max() / np.median(norms)), rel=1e-12)
+
+
+def test_frobenius_norm_at_26_million_elements():
+    """Where float32's own norm is wrong in the third digit."""
+    matrix = gaussian(10_240, 2_560)
+    exact = math.sqrt(float((matrix.double() ** 2).sum()))
+    assert moments(matrix).frobenius_norm == pytest.approx(exact, rel=1e-12)
+
+
+def test_ratio_over_a_zero_median_is_undefined():
+    matrix = torch.zeros(5, 4)
+    matrix[0, 0] = 2.0
+    found = moments(matrix)
+    assert math.isnan(found.row_norm_ratio)
+    assert math.isnan(found.column_norm_ratio)
+    assert found.frobenius_norm == 2.0
+
+
+@pytest.mark.parametrize("peak", [1.0, 0.5, 3.7, 1e-30, 1e30, 1e-38, 1e300, 5e-324])
+def test_scaling_is_by_a_power_of_two(peak):
+    scaled = peak * math.ldexp(1.0, -scale_exponent(peak))
+    assert peak < 1e-300 or 0.5 <= scaled < 1
+
+
+@pytest.mark.parametrize("peak", [0.0, math.inf, math.nan])
+def test_nothing_to_scale(peak):
+    assert scale_exponent(peak) == 0

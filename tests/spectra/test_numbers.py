@@ -1,0 +1,87 @@
+"""The batch interface: what is wrong with one matrix never touches another, and scale does not matter."""
+
+import math
+
+import pytest
+import torch
+
+from weightscope.spectra.numbers import SpectralOptions, matrix_numbers
+
+BOTH = SpectralOptions(with_spectrum=True)
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_statuses_and_isolation():
+    good = gaussian(4, 20, 30)
+    spoilt = good.clone()
+    spoilt[1, 3, 3] = math.nan
+    spoilt[2, 0, 0] = -math.inf
+    spoilt[3] = 0
+    found = matrix_numbers(spoilt, BOTH)
+    assert [numbers.status for numbers in found] == ["ok", "non_finite", "non_finite", "zero"]
+    assert found[0].values == matrix_numbers(good[:1].clone(), BOTH)[0].values
+    assert found[1].values == {}
+    assert found[1].singular_values is None
+    zero = found[3].values
+    assert zero["frobenius_norm"] == zero["spectral_norm"] == zero["max_abs"] == 0
+    assert "stable_rank" not in zero
+    assert found[3].singular_values.tolist() == [0.0] * 20
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 1), (20, 30), (150, 140)])
+def test_batched_is_looped(shape):
+    batch = gaussian(3, *shape)
+    together = matrix_numbers(batch.clone(), BOTH)
+    for numbers, matrix in zip(together, batch, strict=True):
+        alone = matrix_numbers(matrix[None].clone(), BOTH)[0]
+        assert numbers.values == alone.values
+        assert torch.equal(numbers.singular_values, alone.singular_values)
+
+
+@pytest.mark.parametrize("power", [-1000, -120, -1, 1, 100, 900])
+def test_a_power_of_two_scales_through_exactly(power):
+    matrix, factor = gaussian(1, 140, 150), math.ldexp(1.0, power)
+    plain = matrix_numbers(matrix.clone(), BOTH)[0]
+    scaled = matrix_numbers(matrix * factor, BOTH)[0]
+    homogeneous = {
+        "frobenius_norm", "spectral_norm", "max_abs", "mean", "std", "nuclear_norm", "smallest_singular_value"
+    }  # fmt: skip
+    for name, value in plain.values.items():
+        assert scaled.values[name] == (value * factor if name in homogeneous else value), name
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        (torch.bfloat16, 1e-30),
+        (torch.bfloat16, 1e30),
+        (torch.float32, 1e-38),
+        (torch.float32, 1e-43),  # subnormal in float32
+        (torch.float64, 1e-300),
+        (torch.float64, 1e250),
+        (torch.float8_e4m3fn, 1.0),
+        (torch.float8_e5m2, 1.0),
+    ],
+)
+def test_extreme_scales_and_narrow_types(dtype, scale):
+    stored = (gaussian(1, 60, 50) * scale).to(dtype)
+    exact = stored.to(torch.float64)
+    # LAPACK on values brought to the order of one by an exact power of two.
+    power = math.ldexp(1.0, -math.frexp(float(exact.abs().max()))[1]) if scale < 1e300 else 1.0
+    sigma = torch.linalg.svdvals(exact[0] * power)
+    numbers = matrix_numbers(exact.clone(), BOTH)[0]
+    assert numbers.status == "ok"
+    assert numbers.values["spectral_norm"] * power == pytest.approx(float(sigma[0]), rel=1e-12)
+    assert numbers.values["frobenius_norm"] * power == pytest.approx(float(sigma.norm()), rel=1e-12)
+    assert torch.allclose(numbers.singular_values * power, sigma, rtol=0, atol=1e-12)
+
+
+def test_norms_do_not_depend_on_asking_for_the_spectrum():
+    batch = gaussian(2, 140, 150)
+    with_it = matrix_numbers(batch.clone(), BOTH)
+    without = matrix_numbers(batch.clone(), SpectralOptions())
+    for one, other in zip(with_it, without, strict=True):
+        assert {name: one.values[name] for name in other.values} == other.values
