@@ -1,0 +1,80 @@
+"""Which family: by config, by names, by wish, by guess."""
+
+import pytest
+import torch
+from tests.factories import gpt2_tensors, write_checkpoint
+
+import weightscope
+from weightscope.errors import FamilyMismatch
+
+
+def opened(folder, tensors, config=None, **options):
+    return weightscope.open_checkpoint(write_checkpoint(folder, tensors, config), **options)
+
+
+def llama_tensors():
+    names = {
+        "self_attn.q_proj": (8, 8), "self_attn.k_proj": (4, 8), "self_attn.v_proj": (4, 8),
+        "self_attn.o_proj": (8, 8), "mlp.gate_proj": (12, 8), "mlp.up_proj": (12, 8), "mlp.down_proj": (8, 12),
+    }  # fmt: skip
+    layers = {
+        f"model.layers.{i}.{name}.weight": torch.randn(*s) for i in range(2) for name, s in names.items()
+    }
+    return {"model.embed_tokens.weight": torch.randn(11, 8), **layers, "lm_head.weight": torch.randn(11, 8)}
+
+
+def test_config_decides(tmp_path):
+    with opened(tmp_path, gpt2_tensors(), {"model_type": "gpt2", "n_layer": 2}) as checkpoint:
+        assert checkpoint.detection.spec.name == "gpt2"
+        assert checkpoint.notes == ()
+
+
+def test_names_decide_without_a_config_and_it_is_said(tmp_path):
+    with opened(tmp_path, gpt2_tensors()) as checkpoint:
+        assert checkpoint.detection.spec.name == "gpt2"
+        assert "no config.json" in " ".join(checkpoint.notes)
+
+
+def test_names_do_not_overrule_an_unregistered_model_type(tmp_path):
+    """gpt_bigcode has GPT-2's names and stores plain Linears: taken for GPT-2 it would be transposed."""
+    with opened(tmp_path, gpt2_tensors(), {"model_type": "gpt_bigcode"}) as checkpoint:
+        assert checkpoint.detection.spec.name == "unknown"
+        assert "'gpt_bigcode' is not registered" in " ".join(checkpoint.notes)
+
+
+def test_a_known_model_type_with_foreign_names_is_unknown(tmp_path):
+    with opened(tmp_path, llama_tensors(), {"model_type": "gpt2"}) as checkpoint:
+        assert checkpoint.detection.spec.name == "unknown"
+        assert "no tensor has that family's names" in " ".join(checkpoint.notes)
+
+
+def test_unknown_family_still_works_and_lists_each_guess(tmp_path):
+    with opened(tmp_path, llama_tensors(), {"model_type": "new"}) as checkpoint:
+        found = {(m.layer, str(m.group)) for m in checkpoint.matrices}
+        groups = ["Q", "K", "V", "O", "QKV", "G", "M1", "M2"]
+        expected = {(layer, group) for layer in range(2) for group in groups}
+        assert found == expected | {(None, "embedding"), (None, "unembedding")}
+        assert "model.layers.{layer}.mlp.gate_proj.weight -> G" in checkpoint.detection.guesses
+        assert len(checkpoint.detection.guesses) == 9
+
+
+def test_unknown_conv1d_is_turned_round(tmp_path):
+    with opened(tmp_path, gpt2_tensors(), {"model_type": "new"}) as checkpoint:
+        assert checkpoint.find(layer=0, group="QKV").shape == (24, 8)
+        assert checkpoint.find(layer=0, group="M1").shape == (32, 8)
+        assert [entry.reason for entry in checkpoint.skipped] == ["by its name a mask or bias buffer"] * 2
+
+
+def test_nothing_in_layers_is_other(tmp_path):
+    with opened(tmp_path, {"0.weight": torch.randn(3, 4), "2.weight": torch.randn(2, 3)}, {}) as checkpoint:
+        assert [str(matrix.group) for matrix in checkpoint.matrices] == ["other", "other"]
+
+
+def test_a_family_by_wish(tmp_path):
+    with opened(tmp_path, gpt2_tensors(), {"model_type": "new"}, family="gpt2") as checkpoint:
+        assert checkpoint.detection.spec.name == "gpt2"
+
+
+def test_a_wish_that_fits_nothing(tmp_path):
+    with pytest.raises(FamilyMismatch, match="None of its layer templates matches"):
+        opened(tmp_path, gpt2_tensors(), family="bert")

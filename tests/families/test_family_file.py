@@ -1,0 +1,62 @@
+"""Families from YAML files."""
+
+import pytest
+import yaml
+from tests.factories import gpt2_tensors, write_checkpoint
+from typer.testing import CliRunner
+
+import weightscope
+from weightscope.cli.app import app
+from weightscope.errors import UnknownFamily
+from weightscope.families.family_file import load_family
+from weightscope.families.registry import FAMILIES
+
+GOOD = {
+    "name": "mine",
+    "patterns": [{"template": "h.{layer}.mlp.c_fc.weight", "group": "M1", "transposed": True}],
+}
+
+
+def written(tmp_path, content):
+    path = tmp_path / "family.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_show_prints_reads_back_as_the_same_family(tmp_path, name):
+    shown = CliRunner().invoke(app, ["families", "show", name])
+    assert shown.exit_code == 0
+    assert load_family(written(tmp_path, shown.stdout)) == FAMILIES[name]
+
+
+def test_a_family_of_ones_own(tmp_path):
+    folder = write_checkpoint(tmp_path / "model", gpt2_tensors(), {"model_type": "new"})
+    analysis = weightscope.analyze(folder, family=written(tmp_path, GOOD))
+    assert analysis.table["group"].tolist() == ["M1", "M1"]
+    assert analysis.table["out_features"].tolist() == [32, 32]
+    assert analysis.provenance["family"] == "mine"
+
+
+BAD = {
+    "unknown field": ({**GOOD, "prefix": "x"}, "prefix"),
+    "unknown field of a pattern": ({"name": "x", "patterns": [{**GOOD["patterns"][0], "part": 1}]}, "part"),
+    "unknown group": ({"name": "x", "patterns": [{"template": "a", "group": "M7"}]}, "group"),
+    "no patterns": ({"name": "x"}, "patterns"),
+    "bad template": ({"name": "x", "patterns": [{"template": "{block}", "group": "Q"}]}, "name template"),
+    "no mapping": ("just text", "the file"),
+    "no YAML": ("a: [", "not YAML"),
+}
+
+
+@pytest.mark.parametrize(("content", "named"), BAD.values(), ids=BAD)
+def test_bad_files_are_refused_by_field(tmp_path, content, named):
+    with pytest.raises(UnknownFamily, match=named):
+        load_family(written(tmp_path, content))
+
+
+def test_neither_name_nor_file():
+    with pytest.raises(UnknownFamily, match="The families are"):
+        load_family("nonsense")
+    with pytest.raises(UnknownFamily, match="cannot be read"):
+        load_family("missing.yaml")
