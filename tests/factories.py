@@ -19,7 +19,11 @@ GPT2_CONFIG: dict[str, Any] = {
 
 
 def write_checkpoint(
-    folder: Path, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any] | None = None, *, shards: int = 1
+    folder: Path,
+    tensors: Mapping[str, torch.Tensor],
+    config: Mapping[str, Any] | None = None,
+    *,
+    shards: int = 1,
 ) -> Path:
     """A checkpoint folder; with several shards an index too, tensors dealt out in turn."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,13 +37,17 @@ def write_checkpoint(
             part = dict(list(tensors.items())[number::shards])
             save_file(part, folder / name, metadata={"format": "pt"})
             weight_map |= dict.fromkeys(part, name)
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": weight_map})
+        )
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
-def gpt2_tensors(*, layers: int = 2, width: int = 8, vocabulary: int = 11, seed: int = 0) -> dict[str, torch.Tensor]:
+def gpt2_tensors(
+    *, layers: int = 2, width: int = 8, vocabulary: int = 11, seed: int = 0
+) -> dict[str, torch.Tensor]:
     """Random tensors with the names and shapes of a GPT-2 checkpoint on the Hub (no prefix, masks kept)."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -64,13 +64,15 @@ def _inverse_means(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _nothing_twice(rows: pd.DataFrame) -> pd.DataFrame:
     """QKV, O, M1, G, M2; Q, K and V only in attentions that have no QKV."""
+    import pandas as pd
+
     attentions = list(zip(rows["stack"], rows["layer"].fillna(-1), rows["attention_kind"], strict=True))
     with_qkv = {place for place, group in zip(attentions, rows["group"], strict=True) if group == "QKV"}
     counted = [
         group in ("QKV", "O", "M1", "G", "M2") or (group in ("Q", "K", "V") and place not in with_qkv)
         for place, group in zip(attentions, rows["group"], strict=True)
     ]
-    return rows[counted]
+    return rows.loc[pd.Series(counted, index=rows.index, dtype=bool)]
 
 
 def _norm_preservation(rows: pd.DataFrame) -> dict[str, Any]:

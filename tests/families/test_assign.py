@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint
 
 import weightscope
+from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint
 from weightscope.errors import FamilyMismatch
 
 
@@ -56,7 +56,7 @@ def test_two_tensors_for_one_place_are_refused(tmp_path):
     tensors |= {f"transformer.{name}": tensor for name, tensor in gpt2_tensors(seed=1).items()}
     with (
         opened(tmp_path, tensors) as checkpoint,
-        pytest.raises(FamilyMismatch, match="Both .* are QKV of layer 0"),
+        pytest.raises(FamilyMismatch, match=r"Both .* are QKV of layer 0"),
     ):
         checkpoint.matrices  # noqa: B018
 

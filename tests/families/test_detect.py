@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.factories import gpt2_tensors, write_checkpoint
 
 import weightscope
+from tests.factories import gpt2_tensors, write_checkpoint
 from weightscope.errors import FamilyMismatch
 
 
@@ -15,7 +15,8 @@ def opened(folder, tensors, config=None, **options):
 def llama_tensors():
     names = {
         "self_attn.q_proj": (8, 8), "self_attn.k_proj": (4, 8), "self_attn.v_proj": (4, 8),
-        "self_attn.o_proj": (8, 8), "mlp.gate_proj": (12, 8), "mlp.up_proj": (12, 8), "mlp.down_proj": (8, 12),
+        "self_attn.o_proj": (8, 8), "mlp.gate_proj": (12, 8), "mlp.up_proj": (12, 8),
+        "mlp.down_proj": (8, 12),
     }  # fmt: skip
     layers = {
         f"model.layers.{i}.{name}.weight": torch.randn(*s) for i in range(2) for name, s in names.items()

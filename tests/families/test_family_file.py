@@ -2,10 +2,10 @@
 
 import pytest
 import yaml
-from tests.factories import gpt2_tensors, write_checkpoint
 from typer.testing import CliRunner
 
 import weightscope
+from tests.factories import gpt2_tensors, write_checkpoint
 from weightscope.cli.app import app
 from weightscope.errors import UnknownFamily
 from weightscope.families.family_file import load_family

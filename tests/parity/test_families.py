@@ -3,11 +3,11 @@
 import pytest
 import torch
 import transformers as hf
+
+import weightscope
 from tests.factories import write_checkpoint
 from tests.oracles import singular_values
 from tests.parity.models import CASES, FEED_FORWARD, HEADS, HIDDEN, LAYERS, Case, build
-
-import weightscope
 from weightscope.families.layouts import LAYOUTS
 
 GROUPS = ["Q", "K", "V", "O", "M1", "M2"]
@@ -41,7 +41,7 @@ def test_matrices_are_the_modules_weights(saved):
 
 
 def test_every_tensor_is_accounted_for(saved):
-    _, model, folder = saved
+    _, _, folder = saved
     with weightscope.open_checkpoint(folder) as checkpoint:
         used = {part.tensor.name for matrix in checkpoint.matrices for part in matrix.slices}
         skipped = {entry.tensor.name for entry in checkpoint.skipped}
@@ -54,7 +54,7 @@ def test_every_tensor_is_accounted_for(saved):
 
 
 def test_live_module_gives_the_same_table(saved):
-    case, model, folder = saved
+    _, model, folder = saved
     from_disk = weightscope.analyze(folder).table
     from_module = weightscope.analyze(model).table
     numbers = [name for name in from_disk.columns if from_disk[name].dtype.kind == "f"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from tests import oracles
 
 import weightscope
+from tests import oracles
 
 
 def assert_rows_are_right(analysis: weightscope.Analysis, weight_of) -> None:

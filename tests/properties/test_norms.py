@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests import oracles
 
+from tests import oracles
 from weightscope.spectra.numbers import SpectralOptions, matrix_numbers
 
 OPTIONS = SpectralOptions(with_spectrum=True)

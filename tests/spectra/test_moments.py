@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests import oracles
 
+from tests import oracles
 from weightscope.spectra.moments import moments, scale_exponent
 
 

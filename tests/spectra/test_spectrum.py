@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+
 from tests import oracles
 from tests.spectra.test_extremal import with_spectrum
-
 from weightscope.spectra.spectrum import spectrum
 
 

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.factories import write_gpt2
 
 import weightscope
+from tests.factories import write_gpt2
 from weightscope.families.spec import DEFAULT_GROUPS
 from weightscope.sweep.plan import FLOAT64_BYTES, batch_bytes, plan_sweep
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.factories import gpt2_tensors, write_checkpoint, write_gpt2
 
 import weightscope
+from tests.factories import gpt2_tensors, write_checkpoint, write_gpt2
 from weightscope.errors import DeviceMemoryError, DeviceUnavailable, OptionError
 from weightscope.spectra.numbers import SpectralOptions
 from weightscope.sweep import run

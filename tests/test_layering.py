@@ -1,0 +1,89 @@
+"""DESIGN's floors: a file imports only from lower floors, or from files above it in its own folder."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import weightscope
+
+PACKAGE = Path(weightscope.__file__).parent
+# Lowest first; within a folder, each file may import those before it.
+_FOLDERS = {
+    "checkpoints": "dtypes header reference source folder local memory pickled quantized stream",
+    "families": "layouts spec registry family_file sizes guess detect assign select gather",
+    "spectra": "moments gram extremal spectrum measures numbers",
+    "sweep": "plan devices run",
+    "cli": "options progress render analyze inspect families plot app",
+}
+
+
+def _folder(name):
+    return [f"{name}.{module}" for module in _FOLDERS[name].split()]
+
+
+FLOORS: list[list[str]] = [
+    ["errors"],
+    _folder("checkpoints"),
+    _folder("families"),
+    _folder("spectra"),
+    [*_folder("sweep"), "checkpoint"],
+    ["table", "summary", "coverage", "provenance"],
+    ["plots"],
+    ["report", "inspection"],
+    ["analysis", "estimate"],
+    _folder("cli"),
+]
+# Assembled from all floors: they hold no logic of their own.
+DOORS = {"__init__", "__main__", "cli.__init__"}
+PLACE = {name: (floor, i) for floor, names in enumerate(FLOORS) for i, name in enumerate(names)}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if name not in DOORS and not name.endswith("__init__"):
+            yield pytest.param(name, path, id=name)
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("weightscope"):
+            module = node.module.removeprefix("weightscope").lstrip(".")
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".lstrip(".")
+                yield inner if inner in PLACE else module
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()))
+def test_imports_go_down(name, path):
+    assert name in PLACE, f"{name} has no floor: give it one in this test"
+    floor, position = PLACE[name]
+    for other in imported(path):
+        assert other in PLACE, f"{name} imports {other}"
+        other_floor, other_position = PLACE[other]
+        same_folder = other.rpartition(".")[0] == name.rpartition(".")[0]
+        assert other_floor < floor or (other_floor == floor and same_folder and other_position < position), (
+            f"{name} imports {other}, which is not below it"
+        )
+
+
+def test_every_floor_is_inhabited():
+    existing = {parameter.values[0] for parameter in modules()}
+    assert existing == set(PLACE)
+
+
+@pytest.mark.parametrize(
+    "name", ["table", "plots", "report", "summary", "families.assign", "checkpoints.local"]
+)
+def test_these_do_not_import_torch(name):
+    code = f"import sys, weightscope.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_functions_and_files_are_small():
+    for parameter in modules():
+        name, path = parameter.values
+        assert len(path.read_text().splitlines()) <= 400, name

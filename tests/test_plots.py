@@ -1,0 +1,107 @@
+"""Figures: what is drawn is what the table says."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import weightscope
+from tests.factories import write_gpt2
+from weightscope.errors import SelectionError
+from weightscope.plots import ATTENTION, FEED_FORWARD, GROUP_STYLE, plot_overview, plot_quantity, save_figure
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return weightscope.analyze(write_gpt2(tmp_path_factory.mktemp("m"), layers=4)).table
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.get_lines() if not line.get_label().startswith("_")}
+
+
+@pytest.mark.parametrize("quantity", ["stable_rank", "frobenius_norm", "spectral_norm"])
+def test_lines_are_the_tables_values(table, quantity):
+    figure = plot_quantity({"model": table}, quantity)
+    attention, feed_forward = figure.axes
+    assert set(lines(attention)) == {"Q", "K", "V", "O", "QKV"}
+    assert set(lines(feed_forward)) == {"M1", "M2"}
+    for axes in figure.axes:
+        assert axes.get_ylim()[0] == 0
+        for group, line in lines(axes).items():
+            rows = table[table["group"] == group]
+            assert np.array_equal(line.get_xdata(), rows["layer"].to_numpy(dtype=float))
+            assert np.array_equal(line.get_ydata(), rows[quantity].to_numpy())
+            assert (line.get_color(), line.get_marker()) == GROUP_STYLE[group]
+
+
+def test_the_baseline_is_dotted_and_only_for_the_stable_rank(table):
+    drawn = {}
+    for quantity in ("stable_rank", "frobenius_norm"):
+        axes = plot_quantity({"model": table}, quantity).axes
+        drawn[quantity] = {
+            round(line.get_ydata()[0], 6)
+            for one in axes
+            for line in one.get_lines()
+            if line.get_linestyle() == ":"
+        }
+    assert drawn["frobenius_norm"] == set()
+    assert drawn["stable_rank"] == set(table["stable_rank_gaussian"].round(6))
+
+
+def test_one_row_a_model_two_panels_each(table):
+    figure = plot_overview({"one": table, "two": table, "three": table})
+    assert len(figure.axes) == 6
+    assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == ["one", "two", "three"]
+
+
+def test_groups_part_in_colour_marker_and_grey():
+    assert set(GROUP_STYLE) == {*ATTENTION, *FEED_FORWARD}
+    assert len({colour for colour, _ in GROUP_STYLE.values()}) == len(GROUP_STYLE)
+    assert len({marker for _, marker in GROUP_STYLE.values()}) == len(GROUP_STYLE)
+    for panel in (ATTENTION, FEED_FORWARD):
+        greys = sorted(
+            np.dot(mpl.colors.to_rgb(GROUP_STYLE[group][0]), [0.299, 0.587, 0.114]) for group in panel
+        )
+        assert np.diff(greys).min() > 0.05, greys
+
+
+def test_a_gap_where_a_matrix_has_no_number(table):
+    holed = table.copy()
+    holed.loc[(holed["group"] == "M1") & (holed["layer"] == 2), "stable_rank"] = np.nan
+    line = lines(plot_quantity({"model": holed}, "stable_rank").axes[1])["M1"]
+    assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False]
+
+
+def test_stacks_have_rows_of_their_own(table):
+    both = table.copy()
+    both.loc[both["layer"] >= 2, "stack"] = "encoder"
+    figure = plot_quantity({"model": both}, "stable_rank")
+    assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == [
+        "model, decoder: attention",
+        "model, encoder: attention",
+    ]
+
+
+def test_negative_values_are_not_cut_off(table):
+    shifted = table.assign(mean=-1.0)
+    assert plot_quantity({"model": shifted}, "mean").axes[0].get_ylim()[0] < -1
+
+
+@pytest.mark.parametrize("quantity", ["nonsense", "dtype", "nuclear_norm"])
+def test_no_such_quantity(table, quantity):
+    with pytest.raises(SelectionError, match="no such column of numbers"):
+        plot_quantity({"model": table}, quantity)
+
+
+def test_nothing_to_draw(table):
+    with pytest.raises(SelectionError, match="No row belongs"):
+        plot_quantity({"model": table[table["group"] == "embedding"]}, "stable_rank")
+
+
+def test_svg_keeps_its_text_and_settings_are_restored(table, tmp_path):
+    before = dict(mpl.rcParams)
+    save_figure(plot_overview({"a model": table}), tmp_path / "f.svg")
+    assert dict(mpl.rcParams) == before
+    text = (tmp_path / "f.svg").read_text()
+    assert ">a model</text>" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["f.svg"]
