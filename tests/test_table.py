@@ -13,7 +13,8 @@ ROW = {
     "checkpoint": 'a "quoted", name', "stack": "decoder", "layer": 3, "attention_kind": "", "group": "M1",
     "parameter": "h.3.ü", "out_features": 4, "in_features": 5, "dtype": "BF16", "status": "ok", "method": "x",
     "frobenius_norm": 0.1 + 0.2, "spectral_norm": 1e-30, "mean": -0.0, "std": 5e-324,
-    "max_abs": 1.7976931348623157e308, "stable_rank": 1 / 3, "row_norm_ratio": math.nan, "energy_rank_0.9": 2, "epsilon_rank_0.5": 1,
+    "max_abs": 1.7976931348623157e308,
+    "stable_rank": 1 / 3, "row_norm_ratio": math.nan, "energy_rank_0.9": 2, "epsilon_rank_0.5": 1,
 }  # fmt: skip
 
 

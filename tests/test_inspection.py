@@ -1,0 +1,128 @@
+"""`inspect` gives paper A's Table 1 from headers of the true shapes, quickly and without a weight.
+
+The files are sparse: a true header, and as many bytes of nothing as it describes.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import transformers as hf
+
+import weightscope
+from tests.factories import write_gpt2
+from weightscope.checkpoints.dtypes import BY_TORCH_NAME
+
+# Paper A, Table 1: layers, model dimension, feed-forward dimension, parameters as printed there.
+TABLE_1 = {
+    "BERT": (hf.BertForPreTraining, hf.BertConfig(), (12, 768, 3072), 110e6),
+    "RoBERTa": (
+        hf.RobertaForMaskedLM,
+        hf.RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
+        (12, 768, 3072),
+        125e6,
+    ),
+    "GPT2-Large": (
+        hf.GPT2LMHeadModel,
+        hf.GPT2Config(n_embd=1280, n_layer=36, n_head=20),
+        (36, 1280, 5120),
+        774e6,
+    ),
+    "GPT2-XL": (
+        hf.GPT2LMHeadModel,
+        hf.GPT2Config(n_embd=1600, n_layer=48, n_head=25),
+        (48, 1600, 6400),
+        1.5e9,
+    ),
+    "Phi-2": (
+        hf.PhiForCausalLM,
+        hf.PhiConfig(hidden_size=2560, num_hidden_layers=32, num_attention_heads=32, intermediate_size=10240),
+        (32, 2560, 10240),
+        2.8e9,
+    ),
+    "GPT-J": (hf.GPTJForCausalLM, hf.GPTJConfig(), (28, 4096, 16384), 6e9),
+}
+
+
+def write_sparse(folder, model_class, config):
+    """The checkpoint with its true header; GPT-2's with the masks that the Hub's files keep."""
+    with torch.device("meta"):
+        model = model_class(config)
+    state = {name: tensor for name, tensor in model.state_dict().items() if not _is_tied(model, name)}
+    if config.model_type == "gpt2":
+        state = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+        for layer in range(config.n_layer):
+            state[f"h.{layer}.attn.bias"] = torch.empty(1, 1, 1024, 1024, device="meta")
+    header, position = {}, 0
+    for name, tensor in state.items():
+        end = position + tensor.numel() * tensor.element_size()
+        dtype = BY_TORCH_NAME[str(tensor.dtype).removeprefix("torch.")]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    encoded = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        file.truncate(8 + len(encoded) + position)
+    config.architectures = [model_class.__name__]
+    config.save_pretrained(folder)
+
+
+def _is_tied(model, name):
+    return name in (getattr(model, "all_tied_weights_keys", None) or {})
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_table_1(tmp_path, name):
+    model_class, config, sizes, parameters = TABLE_1[name]
+    write_sparse(tmp_path, model_class, config)
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "weightscope", "inspect", str(tmp_path), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    found = json.loads(done.stdout)
+    assert (found["layers"], found["model_dimension"], found["feed_forward_dimension"]) == sizes
+    assert found["parameters"] == pytest.approx(parameters, rel=0.05)
+    assert found["heads"] == found["kv_heads"] == config.num_attention_heads
+    assert found["vocabulary"] == config.vocab_size
+    counts = {entry["group"]: entry["matrices"] for entry in found["groups"] if entry["stack"]}
+    assert counts == dict.fromkeys(["Q", "K", "V", "O", "QKV", "M1", "M2"], sizes[0])
+    assert found["architectures"] == [model_class.__name__]
+    assert found["guesses"] == found["notes"] == []
+    # Two seconds are the promise for a quiet machine; loading Python and the header takes a third of one.
+    assert seconds < 2
+
+
+def test_without_a_config_tensors_tell_what_they_can(tmp_path):
+    folder = write_gpt2(tmp_path)
+    (folder / "config.json").unlink()
+    found = weightscope.inspect(folder)
+    assert (found.layers, found.model_dimension, found.feed_forward_dimension, found.vocabulary) == (
+        2,
+        8,
+        32,
+        11,
+    )
+    assert found.heads is None
+    assert "no config.json" in found.notes[0]
+
+
+def test_buffers_are_no_parameters(tmp_path):
+    found = weightscope.inspect(write_gpt2(tmp_path, layers=1))
+    per_layer = 8 + 8 * 24 + 24 + 8 * 8 + 2 * 8 * 32
+    assert found.parameters == 11 * 8 + 16 * 8 + per_layer
+    assert found.dtypes == {"F32": found.parameters}
+    assert found.bytes == 4 * (found.parameters + 16 * 16)
+    assert found.skipped == (("h.0.attn.bias", "causal mask kept as a buffer"),)
+
+
+def test_a_live_module():
+    model = hf.GPT2LMHeadModel(hf.GPT2Config(n_embd=16, n_layer=2, n_head=4, vocab_size=9, n_positions=8))
+    found = weightscope.inspect(model)
+    assert (found.family, found.layers, found.heads, found.shards) == ("gpt2", 2, 4, 0)
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert ("lm_head.weight", "tied to transformer.wte.weight") in found.skipped
