@@ -73,7 +73,7 @@ def test_nothing_selected_is_an_empty_table(tmp_path):
     analysis = weightscope.analyze(write_checkpoint(tmp_path, {"0.weight": torch.randn(3, 4)}), spectrum=True)
     assert len(analysis.table) == len(analysis.spectra) == 0
     assert analysis.skipped["reason"].tolist() == ["group other"]
-    assert [path.name for path in analysis.save(tmp_path / "out")][0] == "matrices.csv"
+    assert analysis.save(tmp_path / "out")[0].name == "matrices.csv"
     with pytest.raises(SelectionError):
         analysis.plot()
 

@@ -112,8 +112,8 @@ def _preservation(found: Mapping[str, Any]) -> Text:
     layers = ", ".join(f"{entry['group']} {_figure(entry['max_over_min'])}" for entry in over)
     return Text(
         "norm preservation, Frobenius norms of QKV, M1 and M2:\n"
-        f"  within a layer: max/min at most {_figure(worst['max_over_min'])} (layer {worst['layer']}), "
-        f"coefficient of variation {spread:.2g} on average\n"
+        f"  within a layer: max/min up to {_figure(worst['max_over_min'])} (layer {worst['layer']}), "
+        f"mean coefficient of variation {_figure(spread)}\n"
         f"  over the layers: max/min {layers}"
     )
 
@@ -196,8 +196,10 @@ def _figure(value: float | None) -> str:
     """Three significant digits, without an exponent where that reads well."""
     if value is None:
         return _NOTHING
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if 100 <= abs(value) < 1e5:
+        return f"{value:.0f}"
+    if value == 0 or 1e-3 <= abs(value) < 100:
+        return f"{value:#.3g}"
     return f"{value:.2e}"
 
 
