@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from reprlib import repr as brief  # bounded in length and depth, whatever a header holds
 from typing import Any
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
@@ -22,6 +23,8 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 64
 # Past this, products of dimensions leave the 64-bit integers every reader computes with.
 MAX_ELEMENTS = 2**63 - 1
+# Real names stay below 200 characters; one of megabytes would be repeated in every message.
+MAX_NAME_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +153,7 @@ def _parse_json(header: bytes, shard: str) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
             twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-            raise _broken(shard, f"Its header has the key {twice!r} more than once.")
+            raise _broken(shard, f"Its header has the key {twice[:200]!r} more than once.")
         return result
 
     def no_constant(text: str) -> None:
@@ -173,28 +176,30 @@ def _parse_json(header: bytes, shard: str) -> dict[str, Any]:
 
 
 def _parse_entry(name: str, entry: Any, shard: str, data_start: int) -> TensorInfo:
-    if not name.isprintable() or any("\ud800" <= character <= "\udfff" for character in name):
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise _broken(shard, f"Its header names a tensor with {len(name):,} characters, {name[:40]!r}….")
+    if not name.isprintable():  # nor is a lone surrogate
         raise _broken(shard, f"Its header names a tensor {name!r}, with unprintable characters.")
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise _broken(shard, f"Tensor {name!r} has no dtype, shape and data_offsets in the header.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ELEMENT_TYPES:
-        raise _broken(shard, f"Tensor {name!r} has the unknown dtype {str(dtype)[:40]!r}.")
+        raise _broken(shard, f"Tensor {name!r} has the unknown dtype {brief(dtype)}.")
     if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS:
-        raise _broken(shard, f"Tensor {name!r} has the impossible shape {str(shape)[:80]}.")
+        raise _broken(shard, f"Tensor {name!r} has the impossible shape {brief(shape)}.")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _broken(shard, f"Tensor {name!r} has the impossible offsets {str(offsets)[:80]}.")
+        raise _broken(shard, f"Tensor {name!r} has the impossible offsets {brief(offsets)}.")
     elements = 1
     for size in shape:
         elements *= size
         if elements > MAX_ELEMENTS:
-            raise _broken(shard, f"Tensor {name!r} has the impossible shape {str(shape)[:80]}.")
+            raise _broken(shard, f"Tensor {name!r} has the impossible shape {brief(shape)}.")
     bits = elements * ELEMENT_TYPES[dtype].bits
     if bits != 8 * (offsets[1] - offsets[0]):
         raise _broken(
             shard,
-            f"Tensor {name!r} of shape {shape} and dtype {dtype} needs {bits / 8:,g} bytes and its offsets "
-            f"span {offsets[1] - offsets[0]:,}.",
+            f"Tensor {name!r} of shape {brief(shape)} and dtype {dtype} needs {bits / 8:,g} bytes and its "
+            f"offsets span {offsets[1] - offsets[0]:,}.",
         )
     return TensorInfo(
         name=name,
@@ -208,4 +213,4 @@ def _parse_entry(name: str, entry: Any, shard: str, data_start: int) -> TensorIn
 
 def _are_sizes(value: Any) -> bool:
     # type() rather than isinstance(): JSON's true is a Python int too.
-    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+    return isinstance(value, list) and all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in value)

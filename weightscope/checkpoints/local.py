@@ -53,8 +53,12 @@ class LocalSource(Source):
             ) from None
         self._descriptors[shard] = descriptor
         size = os.fstat(descriptor).st_size
-        length = header_length(os.pread(descriptor, 8, 0), shard=shard, file_bytes=size)
-        return parse_header(os.pread(descriptor, length, 8), shard=shard, file_bytes=size)
+        try:
+            length = header_length(os.pread(descriptor, 8, 0), shard=shard, file_bytes=size)
+            header = os.pread(descriptor, length, 8)
+        except OSError as error:
+            raise _unreadable(f"The header of '{path}' was read.", error) from None
+        return parse_header(header, shard=shard, file_bytes=size)
 
     def read(self, info: TensorInfo) -> torch.Tensor:
         """The tensor in fresh CPU memory."""
@@ -72,7 +76,10 @@ class LocalSource(Source):
     def _fill(self, target: memoryview, info: TensorInfo) -> None:
         done = 0
         while done < info.nbytes:
-            count = os.preadv(self._descriptors[info.shard], [target[done:]], info.start + done)
+            try:
+                count = os.preadv(self._descriptors[info.shard], [target[done:]], info.start + done)
+            except OSError as error:
+                raise _unreadable(f"Tensor {info.name!r} was read from {info.shard!r}.", error) from None
             if count == 0:
                 raise CheckpointFormatError(
                     f"Tensor {info.name!r} was read from {info.shard!r}.",
@@ -92,6 +99,12 @@ class LocalSource(Source):
         """Close the files."""
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
+
+
+def _unreadable(asked: str, error: OSError) -> CheckpointFormatError:
+    return CheckpointFormatError(
+        asked, f"The system could not read it: {error.strerror}.", "Check the disk, or copy the file first."
+    )
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], bool, tuple[str, ...]]:
@@ -115,7 +128,7 @@ def _by_weight_map(headers: dict[str, list[TensorInfo]], files: CheckpointFiles)
         if name not in tensors:
             raise CheckpointFormatError(
                 f"The index of '{files.folder}' was read.",
-                f"It says that tensor {name!r} lies in {shard!r}, and that file has no such tensor.",
+                f"It says that tensor {name[:200]!r} lies in {shard!r}, and that file has no such tensor.",
                 "Fetch the index and that shard again from the same revision.",
             )
     return TensorIndex(tensors, tuple(unindexed))

@@ -65,18 +65,7 @@ def _describe(reference: str, state: Mapping[str, Any]) -> tuple[TensorIndex, di
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):  # extra state: no weights in it
             continue
-        if tensor.is_meta:
-            raise CheckpointFormatError(
-                f"The weights of {reference!r} were asked for.",
-                f"Tensor {name!r} is on the meta device: it has a shape and no values.",
-                "Load the weights first, for example without device_map or low_cpu_mem_usage.",
-            )
-        if tensor.is_sparse or tensor.is_quantized or tensor.layout != torch.strided:
-            raise QuantizedCheckpointError(
-                f"The weights of {reference!r} were asked for.",
-                f"Tensor {name!r} has the layout {tensor.layout} and dtype {tensor.dtype}.",
-                "Dequantise it, or make it dense with .to_dense(), first.",
-            )
+        _refuse_unreadable(f"The weights of {reference!r} were asked for.", name, tensor)
         shape = tuple(tensor.shape)
         same = (tensor.device, tensor.data_ptr(), shape, tensor.stride(), tensor.dtype)
         if tensor.numel() and same in owners:
@@ -96,3 +85,36 @@ def _describe(reference: str, state: Mapping[str, Any]) -> tuple[TensorIndex, di
         )
         position += nbytes
     return TensorIndex(tensors), tied
+
+
+def _refuse_unreadable(asked: str, name: Any, tensor: torch.Tensor) -> None:
+    """Let tensors with a printable name, values and ordinary strides pass."""
+    import torch
+
+    if not isinstance(name, str) or not name.isprintable():
+        raise CheckpointFormatError(
+            asked, f"It names a tensor {name!r}.", "Give every tensor a name of printable text."
+        )
+    if tensor.is_meta:
+        raise CheckpointFormatError(
+            asked,
+            f"Tensor {name!r} is on the meta device: it has a shape and no values.",
+            "Load the weights first, for example without device_map or low_cpu_mem_usage.",
+        )
+    if torch.nn.parameter.is_lazy(tensor):
+        raise CheckpointFormatError(
+            asked,
+            f"Tensor {name!r} belongs to a lazy module: it has neither shape nor values yet.",
+            "Run the model once on an example, or load its weights, first.",
+        )
+    if tensor.is_quantized:
+        raise QuantizedCheckpointError(
+            asked, f"Tensor {name!r} has the quantised dtype {tensor.dtype}.", "Dequantise it first."
+        )
+    if tensor.layout != torch.strided or tensor.is_nested:
+        layout = "nested" if tensor.is_nested else str(tensor.layout)
+        raise CheckpointFormatError(
+            asked,
+            f"Tensor {name!r} is not dense: its layout is {layout}.",
+            "Make it dense with .to_dense() first.",
+        )

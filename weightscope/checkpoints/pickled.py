@@ -39,6 +39,12 @@ def open_pickles(reference: str, files: CheckpointFiles, *, allowed: bool) -> Me
         path = files.folder / shard
         state.update(_load(path))
         records.append(FileRecord(name=shard, bytes=path.stat().st_size))
+    if missing_tensor := next((name for name in files.weight_map or () if name not in state), None):
+        raise CheckpointFormatError(
+            f"The index of '{files.folder}' was read.",
+            f"It names the tensor {missing_tensor[:200]!r}, and no shard has it.",
+            "Fetch the index and the shards again from the same revision.",
+        )
     config, has_config, missing = read_config(files.folder)
     return MemorySource(
         reference, state, config if has_config else None, files=tuple(records), notes=(*files.notes, *missing)
@@ -57,19 +63,23 @@ def _load(path: Path) -> Mapping[str, Any]:
         except (RuntimeError, ValueError):  # files of torch < 1.6 are no zip archives and cannot be mapped
             content = load(mmap=False)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n", 1)[0][:120]
+        reason = _one_line(error)
         raise CheckpointFormatError(
             f"The pickle '{path}' was loaded with weights_only=True.",
             f"torch refused it: it holds more than tensors, or is no pickle ({reason}).",
             "Do not load it any other way unless you trust its author; ask for a safetensors copy.",
         ) from None
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
+    except Exception as error:  # a broken pickle makes torch raise almost anything, AssertionError included
         raise CheckpointFormatError(
             f"The pickle '{path}' was loaded with weights_only=True.",
-            f"torch could not read it ({type(error).__name__}: {str(error)[:120]}).",
+            f"torch could not read it ({type(error).__name__}: {_one_line(error)}).",
             "Fetch the file again, or ask for a safetensors copy.",
         ) from None
     return _state_dict_in(content, path)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _state_dict_in(content: Any, path: Path) -> Mapping[str, Any]:

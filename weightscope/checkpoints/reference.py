@@ -54,7 +54,7 @@ class CheckpointRef:
         if not forced:
             if text == DEMO and not Path(text).exists():
                 return cls(kind="demo", location=DEMO)
-            if Path(text).expanduser().exists():
+            if text and _exists(text):
                 return cls(kind="path", location=text)
         match = _HUB.fullmatch(text)
         looks_like_path = text.startswith(("/", "./", "../", "~", "\\")) or text.endswith(
@@ -76,8 +76,30 @@ class CheckpointRef:
             "Check the path, or try the checkpoint that comes with weightscope: 'demo'.",
         )
 
+    @classmethod
+    def of_path(cls, path: Path) -> "CheckpointRef":
+        """The reference to a path, whatever its text would mean otherwise.
+
+        Raises:
+            CheckpointNotFound: There is no such path.
+        """
+        if not _exists(str(path)):
+            raise CheckpointNotFound(
+                f"The checkpoint '{path}' was asked for.",
+                "There is no such file or folder.",
+                "Check the path; a reference to the Hub is a str, not a Path.",
+            )
+        return cls(kind="path", location=str(path))
+
     def __str__(self) -> str:
         """The reference as it would be typed."""
         revision = f"@{self.revision}" if self.revision else ""
         subfolder = f":{self.subfolder}" if self.subfolder else ""
         return f"{'hf://' if self.forced else ''}{self.location}{revision}{subfolder}"
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, RuntimeError):  # a name too long for a file, `~` of a user who is not there
+        return False

@@ -56,8 +56,10 @@ def _open(source: Any, allow_pickle: bool) -> Source:
             return MemorySource("state_dict", source, None)
     if isinstance(source, CheckpointRef):
         reference = source
-    elif isinstance(source, (str, Path)):
-        reference = CheckpointRef.parse(str(source))
+    elif isinstance(source, Path):
+        reference = CheckpointRef.of_path(source)
+    elif isinstance(source, str):
+        reference = CheckpointRef.parse(source)
     else:
         raise OptionError(
             f"A checkpoint of type {type(source).__name__} was given.",
@@ -65,10 +67,11 @@ def _open(source: Any, allow_pickle: bool) -> Source:
             "Pass one of these.",
         )
     if reference.kind == "hub":
+        revision = f" --revision {reference.revision}" if reference.revision else ""
         raise CheckpointNotFound(
             f"The checkpoint {str(reference)!r} was asked for.",
             "There is no such path here, and this version reads local files only, not the Hub.",
-            f"Download it first ('hf download {reference.location}') and pass the folder.",
+            f"Download it first ('hf download {reference.location}{revision}') and pass the folder.",
         )
     return _open_files(reference, allow_pickle)
 
