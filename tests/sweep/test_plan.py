@@ -56,7 +56,8 @@ def test_working_memory_is_that_of_the_largest_step(checkpoint):
     plan = plan_sweep(checkpoint.matrices, checkpoint.tensors, budget=1)
     largest = 32 * 8 * FLOAT64_BYTES  # c_fc, larger than any third of c_attn; QKV is 24 x 8
     tensor = 32 * 8 * 4
-    assert plan.working_bytes(with_spectrum=False) == tensor + 2 * largest
+    assert plan.working_bytes(with_spectrum=False) == tensor + largest
+    assert plan.working_bytes(with_spectrum=True) == tensor + 3 * largest
 
 
 def test_nothing_selected_is_an_empty_plan(checkpoint):

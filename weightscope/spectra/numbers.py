@@ -52,7 +52,8 @@ def matrix_numbers(
         batch: float64, equal shapes; scaled in place.
         options: What to compute.
     """
-    peaks = batch.abs().amax(dim=(1, 2)).tolist()  # NaN propagates through amax
+    lowest, highest = batch.flatten(1).aminmax(dim=1)  # NaN propagates through both
+    peaks = torch.maximum(-lowest, highest).tolist()
     exponents = [scale_exponent(peak) for peak in peaks]
     for matrix, exponent in zip(batch, exponents, strict=True):
         if exponent:

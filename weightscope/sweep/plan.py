@@ -34,8 +34,7 @@ class Step:
 
     def working_bytes(self, *, with_spectrum: bool) -> int:
         """Memory of the step: its tensors, the largest batch in float64, and what the solvers need."""
-        # Beside the batch: its absolute values while the peak is sought; an SVD works on a copy.
-        copies = 3 if with_spectrum else 2
+        copies = 3 if with_spectrum else 1  # an SVD works on a copy and needs about another
         largest = max(batch_bytes(batch) for batch in self.batches)
         return self.read_bytes + copies * largest
 

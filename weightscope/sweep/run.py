@@ -60,14 +60,20 @@ def run_sweep(
     with torch.inference_mode():
         for step in plan.steps:
             started = perf_counter()
-            tensors = {info.name: source.read(info) for info in step.tensors}
+            stored = [source.read(info) for info in step.tensors]
             progress.seconds.read += perf_counter() - started
+            started = perf_counter()
+            tensors = {
+                info.name: tensor.to(device) for info, tensor in zip(step.tensors, stored, strict=True)
+            }
+            del stored
+            progress.seconds.cast += perf_counter() - started
             before = progress.done_bytes
             elements = sum(m.shape[0] * m.shape[1] for batch in step.batches for m in batch)
             solved = 0
             for members in step.batches:
                 for matrix, numbers in zip(
-                    members, _solve(members, tensors, device, options, progress.seconds), strict=True
+                    members, _solve(members, tensors, options, progress.seconds), strict=True
                 ):
                     yield matrix, numbers, progress
                 solved += len(members) * members[0].shape[0] * members[0].shape[1]
@@ -79,16 +85,15 @@ def run_sweep(
 def _solve(
     members: tuple[Matrix, ...],
     tensors: dict[str, torch.Tensor],
-    device: torch.device,
     options: SpectralOptions,
     seconds: Seconds,
 ) -> list[MatrixNumbers]:
     started = perf_counter()
+    device = next(iter(tensors.values())).device
     try:
         batch = torch.empty(len(members), *members[0].shape, dtype=torch.float64, device=device)
         for matrix, out in zip(members, batch, strict=True):
-            names = {part.tensor.name for part in matrix.slices}
-            write_matrix(matrix, {name: tensors[name].to(device) for name in names}, out)
+            write_matrix(matrix, tensors, out)
         cast = perf_counter()
         seconds.cast += cast - started
         numbers = matrix_numbers(batch, options)
