@@ -7,6 +7,7 @@ can run.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def _load(path: Path) -> Mapping[str, Any]:
     import torch
 
     def load(*, mmap: bool) -> Any:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings():  # of the file's age or protocol: it loads, or the error says why not
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
     try:
         try:
