@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +334,20 @@ def test_a_folder_without_weights_says_what_is_there(names: list[str], words: st
     assert_refused(tmp_path, CheckpointNotFound, str(tmp_path), words)
 
 
+@pytest.fixture
+def _five_seconds() -> Iterator[None]:
+    def give_up(*_: object) -> None:
+        raise AssertionError("still waiting after five seconds")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(5)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.usefixtures("_five_seconds")
 @pytest.mark.parametrize("name", ["model.safetensors", INDEX, "pytorch_model.bin", "x.gguf"])
 @pytest.mark.parametrize("by_file", [False, True], ids=["folder", "file"])
 def test_a_pipe_is_not_waited_for(name: str, by_file: bool, tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def test_order_is_that_of_the_bytes(seed: int, tmp_path: Path) -> None:
 
 
 def test_order_in_the_header_does_not_matter() -> None:
-    entries = {"last": entry(offsets=[8, 12]), "none": entry(shape=[0], offsets=[4, 4]), "first": entry()}
-    entries |= {"middle": entry(offsets=[4, 8])}
+    entries = {"last": entry(offsets=[8, 12]), "middle": entry(offsets=[4, 8])}
+    entries |= {"none": entry(shape=[0], offsets=[4, 4]), "first": entry()}
     assert [info.name for info in parse(file_of(entries, bytes(12)))] == ["first", "none", "middle", "last"]
 
 
@@ -217,7 +217,9 @@ SHAPES_THAT_LIE = {
     "65 dimensions": file_of({"x": entry(shape=[1] * 65)}, bytes(4)),
     "a million dimensions": file_of({"x": entry(shape=[1] * 1_000_000)}, bytes(4)),
     "half a byte": file_of({"x": entry("F4", [1], [0, 1])}, bytes(1)),
-    "six bits": file_of({"x": entry("F6_E2M3", [2], [0, 2])}, bytes(2)),
+    "a byte and a half": file_of({"x": entry("F4", [3], [0, 1])}, bytes(1)),
+    "six bits": file_of({"x": entry("F6_E2M3", [1], [0, 0])}),
+    "twelve bits": file_of({"x": entry("F6_E2M3", [2], [0, 2])}, bytes(2)),
 }
 ENTRIES = {
     "unknown dtype": file_of({"x": entry("F128", [1], [0, 16])}, bytes(16)),
@@ -322,6 +324,7 @@ def test_safetensors_refuses_the_same(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        ("length: seven bytes", "The file has 7 bytes and a header needs at least 8"),
         ("length: length of 2**63", "announce a header of 9,223,372,036,854,775,808 bytes"),
         ("length: cut in the data", "cut short"),
         ("length: one byte too many", "1 belong to nothing"),
@@ -342,6 +345,15 @@ def test_safetensors_refuses_the_same(name: str, tmp_path: Path) -> None:
 def test_messages_say_what_is_wrong(name: str, words: str) -> None:
     with pytest.raises(CheckpointFormatError, match=words):
         parse(HOSTILE[name])
+
+
+def test_the_formats_limit_holds_in_a_large_file_too() -> None:
+    def announced(length: int) -> int:
+        return header_length(length.to_bytes(8, "little"), shard="x.safetensors", file_bytes=2**40)
+
+    assert announced(MAX_HEADER_BYTES) == MAX_HEADER_BYTES
+    with pytest.raises(CheckpointFormatError, match="over the format's limit of 100,000,000"):
+        announced(MAX_HEADER_BYTES + 1)
 
 
 @pytest.mark.parametrize("field", ["dtype", "shape", "data_offsets"])

@@ -60,7 +60,9 @@ def test_reading_copies_nothing() -> None:
     weight = torch.ones(2, 3, requires_grad=True)
     with open_source({"weight": weight}) as source:
         assert source.reference == "state_dict"
-        assert source.read(source.index["weight"]).data_ptr() == weight.data_ptr()
+        found = source.read(source.index["weight"])
+        assert found.data_ptr() == weight.data_ptr()
+        assert not found.requires_grad
 
 
 def test_positions_follow_each_other() -> None:

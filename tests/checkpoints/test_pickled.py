@@ -238,6 +238,13 @@ def test_a_file_that_is_no_pickle(content: bytes, tmp_path: Path) -> None:
     assert_refused(tmp_path, "pytorch_model.bin")
 
 
+def test_a_message_of_several_lines_becomes_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02.")
+        archive.writestr("archive/version", b"X\n")
+    assert_refused(tmp_path, "RuntimeError: ", "version X")
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_random_mutations_load_or_are_refused(zipped: bool, tmp_path: Path) -> None:
     path = write_pickle(tmp_path, PAIR, zipped=zipped) / "pytorch_model.bin"

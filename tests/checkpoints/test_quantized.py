@@ -129,8 +129,10 @@ ORDINARY = [
     "absmax",
     "packed.weight",
     "qweight_norm.weight",
-    "router.scale_invariant.weight",
     "scb.weight",
+    "layers.0.seqweight",
+    "layers.0.weight_scale_norm.weight",
+    "layers.0.router_scale_invariant.weight",
 ]
 
 
