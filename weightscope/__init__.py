@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weightscope.analysis import Analysis, analyze
     from weightscope.checkpoint import Checkpoint, open_checkpoint
+    from weightscope.checkpoints.header import TensorInfo
     from weightscope.checkpoints.reference import CheckpointRef
     from weightscope.errors import WeightscopeError
+    from weightscope.families.assign import Matrix
     from weightscope.families.registry import list_families
     from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec, Group, MatrixPattern
     from weightscope.inspection import Inspection, inspect
@@ -27,9 +29,11 @@ _HOME = {
     "inspect": "inspection",
     "Inspection": "inspection",
     "list_families": "families.registry",
+    "Matrix": "families.assign",
     "MatrixPattern": "families.spec",
     "open_checkpoint": "checkpoint",
     "read_table": "table",
+    "TensorInfo": "checkpoints.header",
     "WeightscopeError": "errors",
 }
 
@@ -44,9 +48,11 @@ __all__ = [  # noqa: RUF022 - sorted without regard to case, as readers look nam
     "inspect",
     "Inspection",
     "list_families",
+    "Matrix",
     "MatrixPattern",
     "open_checkpoint",
     "read_table",
+    "TensorInfo",
     "WeightscopeError",
 ]
 

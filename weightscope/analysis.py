@@ -105,9 +105,9 @@ class Analysis:
 
     @property
     def complete(self) -> bool:
-        """Whether every selected matrix has numbers and no weight was skipped."""
+        """Whether matrices were selected, all of them have numbers, and no weight was skipped."""
         counts = self.summary["coverage"]
-        return bool(counts["analysed"] == counts["selected"] and counts["skipped"] == counts["buffers"])
+        return bool(0 < counts["selected"] == counts["analysed"] and counts["skipped"] == counts["harmless"])
 
     def plot(self, quantity: str = "stable_rank") -> Figure:
         """A quantity against the layer, one line a group.

@@ -11,17 +11,16 @@ from weightscope.families.assign import Matrix
 if TYPE_CHECKING:
     import pandas as pd
 
-# A mask, position ids, or a second name of the same weights: nothing is missing without it.
-BUFFER = "buffer"
 NOT_SELECTED = "not_selected"
-SKIPPED = "skipped"
+# Without these nothing is missing: masks and position ids, second names of the same weights.
+HARMLESS = ("buffer", "tied")
 
 
 def skipped_table(checkpoint: Checkpoint, selected: Iterable[Matrix]) -> pd.DataFrame:
     """Tensors of two or more dimensions that no selected matrix uses, and why.
 
-    Columns: parameter, shape (as `768x3072`), dtype, status (`not_selected`, `skipped`, `buffer`),
-    reason.
+    Columns: parameter, shape (as `768x3072`), dtype, status (`not_selected`, `buffer`, `tied`, or
+    `skipped` for what is missed), reason.
     """
     import pandas as pd
 
@@ -35,7 +34,7 @@ def skipped_table(checkpoint: Checkpoint, selected: Iterable[Matrix]) -> pd.Data
         for name, found in groups.items()
         if name not in used
     ]
-    rows += [(s.tensor, BUFFER if s.harmless else SKIPPED, s.reason) for s in checkpoint.skipped]
+    rows += [(entry.tensor, entry.kind, entry.reason) for entry in checkpoint.skipped]
     cells = [
         (info.name, "x".join(map(str, info.shape)), info.dtype, status, reason)
         for info, status, reason in rows
@@ -47,22 +46,21 @@ def coverage(table: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, int]:
     """Counts: `selected` and `analysed` matrices, `not_selected` and `skipped` tensors.
 
     A matrix counts as analysed if it has numbers: `non_finite` ones are selected and not analysed.
-    `buffers` says how many of the skipped tensors are harmless.
+    `harmless` says how many of the skipped tensors are buffers or second names.
     """
-    statuses = skipped["status"].value_counts()
+    skipped_statuses = skipped["status"][skipped["status"] != NOT_SELECTED]
     return {
         "selected": len(table),
         "analysed": int((table["status"] != "non_finite").sum()),
-        "not_selected": int(statuses.get(NOT_SELECTED, 0)),
-        "skipped": int(statuses.get(SKIPPED, 0) + statuses.get(BUFFER, 0)),
-        "buffers": int(statuses.get(BUFFER, 0)),
+        "not_selected": len(skipped) - len(skipped_statuses),
+        "skipped": len(skipped_statuses),
+        "harmless": int(skipped_statuses.isin(HARMLESS).sum()),
     }
 
 
 def coverage_line(counts: dict[str, int]) -> str:
     """The line every run prints."""
-    buffers = counts["buffers"]
-    harmless = f" ({buffers} of them {'a buffer' if buffers == 1 else 'buffers'})" if buffers else ""
+    harmless = f" ({counts['harmless']} of them buffers or tied)" if counts["harmless"] else ""
     return (
         f"{counts['analysed']} of {counts['selected']} selected matrices analysed; "
         f"{counts['not_selected']} tensors not selected; {counts['skipped']} skipped{harmless}"

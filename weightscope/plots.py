@@ -134,10 +134,11 @@ def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterat
     for label, table in tables.items():
         for panel in panels:
             if panel.quantity not in table.columns or table[panel.quantity].dtype.kind not in "fi":
-                numeric = [name for name in table.columns if table[name].dtype.kind in "fi"]
+                key = ("layer", "head", "out_features", "in_features")
+                numeric = [n for n in table.columns if table[n].dtype.kind in "fi" and n not in key]
                 raise SelectionError(
                     f"The quantity {panel.quantity!r} was asked for.",
-                    f"The table of {label!r} has no such column of numbers; it has {', '.join(numeric[3:])}.",
+                    f"The table of {label!r} has no such column of numbers; it has {', '.join(numeric)}.",
                     "Choose one of these, or analyse with --spectrum to have more.",
                 )
         layers = table[table["layer"].notna() & table["group"].isin(wanted)]

@@ -252,7 +252,7 @@ def test_tensors_that_the_index_does_not_name_are_skipped_with_a_reason(tmp_path
         assert skipped.tensor.name == "h.1.mlp.c_fc.weight"
         assert skipped.tensor.shape == (8, 32)
         assert skipped.reason.startswith(f"in {skipped.tensor.shard} ")
-        assert not skipped.harmless
+        assert skipped.kind == "skipped"
 
 
 def test_a_tensor_in_two_shards_is_read_where_the_index_says(tmp_path: Path) -> None:

@@ -79,6 +79,11 @@ def test_strict_turns_a_partial_result_into_exit_3(tmp_path):
     assert run("analyze", write_gpt2(tmp_path / "good"), "--strict").exit_code == 0
 
 
+def test_strict_takes_nothing_selected_for_incomplete(tmp_path):
+    assert run("analyze", write_gpt2(tmp_path), "--groups", "G").exit_code == 0
+    assert run("analyze", write_gpt2(tmp_path), "--groups", "G", "--strict").exit_code == 3
+
+
 def test_epsilon_implies_the_spectrum(tmp_path):
     folder = write_gpt2(tmp_path / "model")
     run("analyze", folder, "--epsilon", "0.5,1e-4", "--out", tmp_path / "out", "--no-plots")

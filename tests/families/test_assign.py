@@ -33,8 +33,8 @@ def test_what_is_no_matrix_is_skipped_with_a_reason(tmp_path, name, tensor, reas
 
 def test_masks_of_gpt2_are_buffers(tmp_path):
     with opened(tmp_path, gpt2_tensors()) as checkpoint:
-        assert {e.tensor.name: (e.reason, e.harmless) for e in checkpoint.skipped} == {
-            f"h.{layer}.attn.bias": ("causal mask kept as a buffer", True) for layer in range(2)
+        assert {e.tensor.name: (e.reason, e.kind) for e in checkpoint.skipped} == {
+            f"h.{layer}.attn.bias": ("causal mask kept as a buffer", "buffer") for layer in range(2)
         }
 
 
@@ -65,7 +65,7 @@ def test_a_fused_weight_that_does_not_divide_is_refused(tmp_path):
     tensors = {**gpt2_tensors(), "h.0.attn.c_attn.weight": torch.randn(8, 25)}
     with (
         opened(tmp_path, tensors) as checkpoint,
-        pytest.raises(FamilyMismatch, match="25 rows do not divide"),
+        pytest.raises(FamilyMismatch, match="25 rows do not divide into three"),
     ):
         checkpoint.matrices  # noqa: B018
 
@@ -73,7 +73,7 @@ def test_a_fused_weight_that_does_not_divide_is_refused(tmp_path):
 def test_a_known_weight_with_other_dimensions_is_skipped(tmp_path):
     tensors = {**gpt2_tensors(), "h.0.mlp.c_fc.weight": torch.randn(2, 8, 32)}
     with opened(tmp_path, tensors) as checkpoint:
-        (entry,) = [entry for entry in checkpoint.skipped if not entry.harmless]
+        (entry,) = [entry for entry in checkpoint.skipped if entry.kind == "skipped"]
         assert entry.reason == "3 dimensions where the family's '{prefix}h.{layer}.mlp.c_fc.weight' has 2"
 
 

@@ -44,6 +44,7 @@ BAD = {
     "unknown group": ({"name": "x", "patterns": [{"template": "a", "group": "M7"}]}, "group"),
     "no patterns": ({"name": "x"}, "patterns"),
     "bad template": ({"name": "x", "patterns": [{"template": "{block}", "group": "Q"}]}, "name template"),
+    "unknown size": ({**GOOD, "config_keys": {"head": "n_head"}}, "config key of 'head'"),
     "no mapping": ("just text", "the file"),
     "no YAML": ("a: [", "not YAML"),
 }

@@ -1,10 +1,13 @@
 """Templates: what they match, and what is refused."""
 
+from dataclasses import fields
+
 import pytest
 
 from weightscope.errors import UnknownFamily
 from weightscope.families.registry import FAMILIES, get_family
-from weightscope.families.spec import FamilySpec, Group, IgnoredPattern, MatrixPattern, NameMatcher
+from weightscope.families.sizes import ConfigSizes
+from weightscope.families.spec import SIZES, FamilySpec, Group, IgnoredPattern, MatrixPattern, NameMatcher
 
 SPEC = FamilySpec(
     name="x",
@@ -79,3 +82,7 @@ def test_registry_entries_are_whole(spec):
 def test_no_model_type_belongs_to_two_families():
     types = [model_type for spec in FAMILIES.values() for model_type in spec.model_types]
     assert len(types) == len(set(types))
+
+
+def test_sizes_are_those_of_the_config_reader():
+    assert tuple(field.name for field in fields(ConfigSizes)) == SIZES

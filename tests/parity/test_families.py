@@ -73,7 +73,7 @@ def test_spectral_norms_are_those_of_the_modules(saved):
 
 
 def swapped(rows, counts):
-    parts = contiguous(rows, counts)
+    parts = thirds(rows, counts)
     return {"Q": parts["Q"], "K": parts["V"], "V": parts["K"]}
 
 
@@ -86,7 +86,7 @@ def interleaved(rows, counts):
     }
 
 
-contiguous = LAYOUTS["contiguous_qkv"]
+thirds = LAYOUTS["contiguous_thirds"]
 
 
 @pytest.mark.parametrize("wrong", [swapped, interleaved])
@@ -94,7 +94,7 @@ def test_a_wrong_split_fails(monkeypatch, tmp_path, wrong):
     case = next(case for case in CASES if case.name == "gpt2_with_head")
     model = build(case)
     model.save_pretrained(tmp_path)
-    monkeypatch.setitem(LAYOUTS, "contiguous_qkv", wrong)
+    monkeypatch.setitem(LAYOUTS, "contiguous_thirds", wrong)
     with weightscope.open_checkpoint(tmp_path) as checkpoint, pytest.raises(AssertionError):
         assert_same_weights(checkpoint, model, case)
 

@@ -67,6 +67,9 @@ def test_a_small_residual_is_no_reason_to_stop():
     ("matrix", "expected"),
     [
         (torch.eye(200), 1.0),
+        (3 * torch.eye(400), 3.0),
+        (torch.eye(300)[torch.arange(299, -1, -1)], 1.0),
+        (torch.diag(torch.tensor([2.0] * 150 + [1.0] * 150)), 2.0),
         (torch.ones(150, 200), math.sqrt(150 * 200)),
         (torch.tensor([[3.0, 4.0]]), 5.0),
         (torch.tensor([[3.0], [4.0]]), 5.0),
@@ -76,12 +79,14 @@ def test_a_small_residual_is_no_reason_to_stop():
             math.sqrt(400 * sum(i * i for i in range(1, 301))),
         ),
     ],
-    ids=["identity", "ones", "1xn", "nx1", "1x1", "rank one"],
+    ids=["identity", "scaled identity", "permutation", "two values", "ones", "1xn", "nx1", "1x1", "rank one"],
 )
 @pytest.mark.parametrize("method", ["auto", "lanczos"])
 def test_exact_cases(matrix, expected, method):
+    """Also where the Krylov space ends at once, and the next direction is made of rounding alone."""
     found = largest_singular_value(matrix.double(), method=method)
     assert found.value == pytest.approx(expected, rel=1e-14)
+    assert found.value <= found.upper <= found.value * (1 + 1.0001e-6)
 
 
 def test_orthogonal_matrix():

@@ -52,7 +52,7 @@ def analyze(
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit 3 if a selected matrix has no numbers or a weight was skipped."),
+        typer.Option("--strict", help="Exit 3 if nothing was selected, or anything has no numbers."),
     ] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Write no pictures.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
@@ -76,7 +76,7 @@ def analyze(
     )
     with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
         if not quiet:
-            render.notes(checkpoint)
+            render.notes(checkpoint.notes, checkpoint.detection.guesses)
         if dry_run:
             from weightscope.estimate import estimate
 

@@ -21,4 +21,5 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         return
+    render.notes(found.notes, found.guesses)
     render.inspection(found)

@@ -34,8 +34,9 @@ def plot(
         table = read_table(path)
         checkpoint = str(table["checkpoint"].iloc[0]) if len(table) else str(path)
         label = Path(checkpoint).name or checkpoint
-        # Two runs of one checkpoint are told apart by their files.
-        found[f"{label} ({path})" if label in found else label] = table
+        # Two runs of one checkpoint are told apart by their files, one file drawn twice by a number.
+        candidates = [label, f"{label} ({path})", *(f"{label} ({path}, {n})" for n in range(2, 100))]
+        found[next(name for name in candidates if name not in found)] = table
     figure = plot_quantity(found, quantity) if quantity else plot_overview(found)
     try:
         save_figure(figure, out)

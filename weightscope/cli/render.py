@@ -32,12 +32,12 @@ def console(*, stderr: bool = False) -> Console:
     return found
 
 
-def notes(checkpoint: Checkpoint) -> None:
+def notes(sentences: Sequence[str], guesses: Sequence[str]) -> None:
     """What was assumed or passed over, and every guess, on stderr."""
     out = console(stderr=True)
-    for note in checkpoint.notes:
+    for note in sentences:
         out.print(Text(f"note: {note}"), style="yellow", soft_wrap=True)
-    for guess in checkpoint.detection.guesses:
+    for guess in guesses:
         out.print(Text(f"  guess: {guess}"), soft_wrap=True)
 
 

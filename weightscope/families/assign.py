@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
@@ -99,8 +100,8 @@ class Skipped:
     """Which."""
     reason: str
     """Why, in words."""
-    harmless: bool
-    """Whether nothing is missing without it: a mask, a second name of the same weights."""
+    kind: Literal["buffer", "tied", "skipped"] = "skipped"
+    """A mask or position ids; a second name of weights that are analysed; or something that is missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,8 @@ def assign(
         if len(info.shape) < 2:
             continue
         if reason := _unusable(info, match):
-            skipped.append(Skipped(tensor=info, reason=reason, harmless=info.name in buffers))
+            kind: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
+            skipped.append(Skipped(tensor=info, reason=reason, kind=kind))
         elif match is None:
             matrices.append(_unmatched(info))
         else:
@@ -150,16 +152,14 @@ def assign(
             matrices.extend(_matched(info, match, match.pattern, spec, counts))
     for info in index.unindexed:
         if len(info.shape) >= 2:
-            skipped.append(
-                Skipped(tensor=info, reason=f"in {info.shard} but not named by the index", harmless=False)
-            )
+            skipped.append(Skipped(tensor=info, reason=f"in {info.shard} but not named by the index"))
     for name, owner in (tied or {}).items():
         if len(index[owner].shape) >= 2:
             alias = index[owner]
             info = TensorInfo(
                 name=name, dtype=alias.dtype, shape=alias.shape, shard="", start=alias.start, stop=alias.stop
             )
-            skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", harmless=True))
+            skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", kind="tied"))
     _refuse_duplicates(matrices, spec)
     matrices.extend(_stacked_qkv(matrices))
     matrices.sort(key=lambda matrix: matrix.sort_key)

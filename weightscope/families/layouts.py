@@ -27,21 +27,34 @@ class LayoutError(ValueError):
 Layout = Callable[[int, HeadCounts], Mapping[str, Rows]]
 
 
+def contiguous_thirds(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[Q; K; V]` of equal heights, whatever the heads: models without grouped queries.
+
+    >>> contiguous_thirds(12, HeadCounts())["K"]
+    (range(4, 8),)
+    """
+    if rows % 3:
+        raise LayoutError(f"{rows} rows do not divide into three equal parts.")
+    third = rows // 3
+    return {"Q": (range(third),), "K": (range(third, 2 * third),), "V": (range(2 * third, rows),)}
+
+
 def contiguous_qkv(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     """`[Q; K; V]`, with `kv_heads` key and value heads of the queries' size.
 
     >>> contiguous_qkv(12, HeadCounts(heads=4, kv_heads=1))["K"]
     (range(8, 10),)
     """
-    heads = counts.heads or 1
-    kv_heads = counts.kv_heads or heads
-    total = heads + 2 * kv_heads
+    if counts.heads is None:
+        raise LayoutError("How many heads there are is not known, since the config does not say.")
+    kv_heads = counts.kv_heads or counts.heads
+    total = counts.heads + 2 * kv_heads
     if rows % total:
         raise LayoutError(
-            f"{rows} rows do not divide into {heads} query and 2 x {kv_heads} key and value heads."
+            f"{rows} rows do not divide into {counts.heads} query and 2 x {kv_heads} key and value heads."
         )
     head_dim = rows // total
-    query, key = heads * head_dim, kv_heads * head_dim
+    query, key = counts.heads * head_dim, kv_heads * head_dim
     return {
         "Q": (range(query),),
         "K": (range(query, query + key),),
@@ -49,5 +62,5 @@ def contiguous_qkv(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     }
 
 
-LAYOUTS: dict[str, Layout] = {"contiguous_qkv": contiguous_qkv}
+LAYOUTS: dict[str, Layout] = {"contiguous_thirds": contiguous_thirds, "contiguous_qkv": contiguous_qkv}
 """The layouts by the names that families use."""

@@ -56,7 +56,9 @@ GPT2 = FamilySpec(
     model_types=("gpt2",),
     prefixes=("transformer.", ""),
     patterns=(
-        _matrix("{prefix}h.{layer}.attn.c_attn.weight", Group.QKV, transposed=True, layout="contiguous_qkv"),
+        _matrix(
+            "{prefix}h.{layer}.attn.c_attn.weight", Group.QKV, transposed=True, layout="contiguous_thirds"
+        ),
         _matrix("{prefix}h.{layer}.attn.c_proj.weight", Group.O, transposed=True),
         _matrix("{prefix}h.{layer}.mlp.c_fc.weight", Group.M1, transposed=True),
         _matrix("{prefix}h.{layer}.mlp.c_proj.weight", Group.M2, transposed=True),

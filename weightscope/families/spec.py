@@ -42,6 +42,8 @@ ATTENTION_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *LATENT_ATTEN
 FEED_FORWARD_GROUPS = (Group.M1, Group.G, Group.M2)
 DEFAULT_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *FEED_FORWARD_GROUPS)
 
+# What a config may state under a key of the family's own; see `ConfigSizes`.
+SIZES = ("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "vocabulary")
 _PLACEHOLDERS = {"prefix", "layer", "expert"}
 
 
@@ -125,6 +127,16 @@ class FamilySpec:
     """Where the names were read: a URL or a file, and the date."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
+
+    def __post_init__(self) -> None:
+        """Refuse a size that nothing would look up."""
+        for size in self.config_keys:
+            if size not in SIZES:
+                raise UnknownFamily(
+                    f"The config key of {size!r} was given for family {self.name!r}.",
+                    f"The sizes are: {', '.join(SIZES)}.",
+                    "Use one of these.",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

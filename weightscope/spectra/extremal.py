@@ -35,6 +35,8 @@ _DIRECT_SIDE = 128
 # Trained spectra need 14 to 24 steps at 1e-6, Gaussian ones 110 to 180. Beyond 300 (clustered tops)
 # the Gram matrix and its eigendecomposition are the cheaper way and leave nothing to chance.
 _MAX_STEPS = 300
+# A residual this small has lost too many digits to be orthogonal to the basis after normalisation.
+_NOISE = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,19 @@ def _lanczos(tall: Float[Tensor, "rows columns"], rtol: float, seed: int) -> Ext
             next_look += max(2, step // 16)
         if beta > 0:
             torch.div(residual, beta, out=basis[step])
+            if beta < _NOISE * alpha:
+                _orthonormalise(basis[step], known)
     return None
+
+
+def _orthonormalise(vector: Float[Tensor, " columns"], known: Float[Tensor, "steps columns"]) -> None:
+    """Make a unit vector orthogonal to the rows of `known`, in place, however little of it is left."""
+    for _ in range(8):
+        vector.addmv_(known.mT, torch.mv(known, vector), alpha=-1)
+        norm = float(vector.norm())
+        vector /= norm
+        if norm > 0.7:  # what was taken away was no larger than what is left: the digits are good
+            return
 
 
 def _norm_ratio(tall: Float[Tensor, "rows columns"], vector: Float[Tensor, " columns"]) -> float:
