@@ -110,7 +110,7 @@ def _lanczos(tall: Float[Tensor, "rows columns"], rtol: float, seed: int) -> Ext
                 upper = math.sqrt(_upper_bound(theta, rtol, alphas, betas, threshold))
                 return Extremal(value=value, upper=max(upper, value), steps=step, method="lanczos")
             next_look += max(2, step // 16)
-        if beta > 0:
+        if 0 < beta and step < max_steps:
             torch.div(residual, beta, out=basis[step])
             if beta < _NOISE * alpha:
                 _orthonormalise(basis[step], known)
@@ -118,13 +118,22 @@ def _lanczos(tall: Float[Tensor, "rows columns"], rtol: float, seed: int) -> Ext
 
 
 def _orthonormalise(vector: Float[Tensor, " columns"], known: Float[Tensor, "steps columns"]) -> None:
-    """Make a unit vector orthogonal to the rows of `known`, in place, however little of it is left."""
-    for _ in range(8):
+    """Make a unit vector orthogonal to the rows of `known`, in place.
+
+    What is left of rounding may lie along a row itself, and keep doing so however often the row is taken
+    away. Then any other direction serves: the Krylov space has ended.
+    """
+    generator = torch.Generator().manual_seed(len(known))
+    while True:
         vector.addmv_(known.mT, torch.mv(known, vector), alpha=-1)
         norm = float(vector.norm())
-        vector /= norm
         if norm > 0.7:  # what was taken away was no larger than what is left: the digits are good
+            vector /= norm
             return
+        if norm < 1e-4:
+            vector.copy_(torch.randn(len(vector), generator=generator, dtype=torch.float64))
+            norm = float(vector.norm())
+        vector /= norm
 
 
 def _norm_ratio(tall: Float[Tensor, "rows columns"], vector: Float[Tensor, " columns"]) -> float:
