@@ -110,7 +110,7 @@ def _lanczos(tall: Float[Tensor, "rows columns"], rtol: float, seed: int) -> Ext
                 upper = math.sqrt(_upper_bound(theta, rtol, alphas, betas, threshold))
                 return Extremal(value=value, upper=max(upper, value), steps=step, method="lanczos")
             next_look += max(2, step // 16)
-        if 0 < beta and step < max_steps:
+        if beta > 0 and step < max_steps:
             torch.div(residual, beta, out=basis[step])
             if beta < _NOISE * alpha:
                 _orthonormalise(basis[step], known)
