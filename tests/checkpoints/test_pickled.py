@@ -53,7 +53,7 @@ def assert_refused(reference: Path, *words: str, allow_pickle: bool = True) -> C
         open_source(reference, allow_pickle=allow_pickle)
     for sentence in (caught.value.asked, caught.value.found, caught.value.advice):
         assert sentence.endswith(".")
-        assert "\n" not in sentence
+        assert sentence.isprintable()
     for word in words:
         assert word in str(caught.value)
     assert len(str(caught.value)) < 1000
@@ -200,9 +200,9 @@ def test_code_in_a_pickle_does_not_run(
     content = {**PAIR, "x": hostile(made)} if nested else hostile(made)
     path = tmp_path / "pytorch_model.bin"
     save(content, path)
-    assert_refused(
-        tmp_path, str(path), "weights_only=True", "torch refused it", "unless you trust its author"
-    )
+    error = assert_refused(tmp_path, str(path), "weights_only=True", "torch refused it")
+    assert "unless you trust its author" in error.advice
+    assert "False" not in str(error)
     assert not made.exists()
     torch.load(path, weights_only=False) if save is not plain_pickle else pickle.loads(path.read_bytes())
     assert made.exists()
@@ -210,7 +210,7 @@ def test_code_in_a_pickle_does_not_run(
 
 def test_a_whole_module_is_refused(tmp_path: Path) -> None:
     write_pickle(tmp_path, nn.Linear(2, 2))
-    assert_refused(tmp_path, "torch refused it")
+    assert_refused(tmp_path, "torch refused it", "torch.nn.modules.linear.Linear")
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -261,7 +261,7 @@ def test_random_mutations_load_or_are_refused(zipped: bool, tmp_path: Path) -> N
         except CheckpointFormatError as error:
             messages.append(str(error))
     assert 100 < len(messages) < 400
-    assert not any("\n" in message for message in messages)
+    assert all(message.isprintable() for message in messages)
 
 
 def test_a_sharded_pickle(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def _load(path: Path) -> Mapping[str, Any]:
         except (RuntimeError, ValueError):  # files of torch < 1.6 are no zip archives and cannot be mapped
             content = load(mmap=False)
     except pickle.UnpicklingError as error:
-        reason = _one_line(error)
+        # Before this torch explains how to load the file all the same, behind it how to allow its classes.
+        reason = _one_line(str(error).rpartition("WeightsUnpickler error: ")[2].split(". ")[0])
         raise CheckpointFormatError(
             f"The pickle '{path}' was loaded with weights_only=True.",
             f"torch refused it: it holds more than tensors, or is no pickle ({reason}).",
@@ -75,14 +76,16 @@ def _load(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # a broken pickle makes torch raise almost anything, AssertionError included
         raise CheckpointFormatError(
             f"The pickle '{path}' was loaded with weights_only=True.",
-            f"torch could not read it ({type(error).__name__}: {_one_line(error)}).",
+            f"torch could not read it ({type(error).__name__}: {_one_line(str(error))}).",
             "Fetch the file again, or ask for a safetensors copy.",
         ) from None
     return _state_dict_in(content, path)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+def _one_line(text: str) -> str:
+    """Short and safe to print: a message may quote the file, terminal escapes included."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:120]
 
 
 def _state_dict_in(content: Any, path: Path) -> Mapping[str, Any]:
