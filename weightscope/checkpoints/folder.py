@@ -162,6 +162,11 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def as_text(name: str) -> str:
+    """A name on a disk, bytes that are no text spelled out: tables and JSON hold only text."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file, its size and depth bounded.
 

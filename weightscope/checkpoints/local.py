@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
-from weightscope.checkpoints.folder import CheckpointFiles, read_json
+from weightscope.checkpoints.folder import CheckpointFiles, as_text, read_json
 from weightscope.checkpoints.header import TensorIndex, TensorInfo, header_length, parse_header
 from weightscope.checkpoints.source import FileRecord, Source
 from weightscope.errors import CheckpointFormatError, CheckpointNotFound
@@ -37,7 +37,9 @@ class LocalSource(Source):
             raise
         self.notes = (*files.notes, *missing)
         self.files = tuple(
-            FileRecord(name=shard, bytes=status.st_size, etag=f"{status.st_mtime_ns:x}-{status.st_size:x}")
+            FileRecord(
+                name=as_text(shard), bytes=status.st_size, etag=f"{status.st_mtime_ns:x}-{status.st_size:x}"
+            )
             for shard, descriptor in self._descriptors.items()
             for status in (os.fstat(descriptor),)
         )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weightscope.checkpoints.folder import CheckpointFiles
+from weightscope.checkpoints.folder import CheckpointFiles, as_text
 from weightscope.checkpoints.local import read_config
 from weightscope.checkpoints.memory import MemorySource
 from weightscope.checkpoints.source import FileRecord
@@ -39,7 +39,7 @@ def open_pickles(reference: str, files: CheckpointFiles, *, allowed: bool) -> Me
     for shard in files.shards:
         path = files.folder / shard
         state.update(_load(path))
-        records.append(FileRecord(name=shard, bytes=path.stat().st_size))
+        records.append(FileRecord(name=as_text(shard), bytes=path.stat().st_size))
     if missing_tensor := next((name for name in files.weight_map or () if name not in state), None):
         raise CheckpointFormatError(
             f"The index of '{files.folder}' was read.",

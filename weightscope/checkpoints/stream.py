@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weightscope.checkpoints.folder import CheckpointFiles, find_checkpoint
+from weightscope.checkpoints.folder import CheckpointFiles, as_text, find_checkpoint
 from weightscope.checkpoints.local import LocalSource
 from weightscope.checkpoints.quantized import refuse_quantized
 from weightscope.checkpoints.reference import CheckpointRef
@@ -82,14 +82,15 @@ def _open_files(reference: CheckpointRef, allow_pickle: bool) -> Source:
     else:
         folder = Path(reference.location).expanduser()
     files: CheckpointFiles = find_checkpoint(folder)
+    shown = as_text(str(reference))
     if files.shards[0].endswith(".gguf"):
         raise QuantizedCheckpointError(
-            f"The weights of {str(reference)!r} were asked for.",
+            f"The weights of {shown!r} were asked for.",
             f"They are in a GGUF file ({files.shards[0]}), which holds quantisation codes.",
             "Analyse the safetensors checkpoint it was made from.",
         )
     if files.pickled:
         from weightscope.checkpoints.pickled import open_pickles
 
-        return open_pickles(str(reference), files, allowed=allow_pickle)
-    return LocalSource(str(reference), files)
+        return open_pickles(shown, files, allowed=allow_pickle)
+    return LocalSource(shown, files)
