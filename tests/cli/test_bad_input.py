@@ -328,6 +328,7 @@ OPTIONS: dict[str, tuple[Sequence[str], str, Sequence[str]]] = {
     "all and more": (["--groups", "all,Q"], "SelectionError", ["'all'"]),
     "rtol 1": (["--rtol", "1"], "OptionError", ["tolerance 1 "]),
     "rtol 0": (["--rtol", "0"], "OptionError", ["tolerance 0 "]),
+    "rtol below rounding": (["--rtol", "1e-13"], "OptionError", ["tolerance 1e-13 "]),
     "rtol nan": (["--rtol", "nan"], "OptionError", ["tolerance nan "]),
     "rtol negative": (["--rtol", "-1e-6"], "OptionError", ["tolerance -1e-06 "]),
     "epsilon 2": (["--epsilon", "2"], "OptionError", ["epsilon 2 "]),
