@@ -23,11 +23,16 @@ from weightscope.table import MATRIX_KEY, build_table, columns, spectra_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from matplotlib.figure import Figure
 
     from weightscope.checkpoints.stream import Openable
     from weightscope.spectra.numbers import MatrixNumbers
     from weightscope.sweep.run import Progress
+
+
+# As `weightscope.spectra.extremal.Bound`, which to import would load torch.
+BOUNDS = ("residual", "probable", "audited", "proved")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,8 @@ class Options:
     """`auto`, `cpu`, `cuda`, `cuda:N`."""
     rtol: float = 1e-6
     """Relative width of the interval around the spectral norm, in [1e-12, 1e-2]."""
+    bound: str = "probable"
+    """What stands behind its upper end: `residual`, `probable`, `audited` or `proved`."""
     seed: int = 0
     """Of the random start."""
 
@@ -61,6 +68,12 @@ class Options:
                 f"The relative tolerance {self.rtol:g} was asked for.",
                 "It must lie between 1e-12 (float64's rounding) and 1e-2.",
                 "The default is 1e-6.",
+            )
+        if self.bound not in BOUNDS:
+            raise OptionError(
+                f"The bound {self.bound!r} was asked for.",
+                f"The bounds are: {', '.join(BOUNDS)}.",
+                "Use one of these.",
             )
         for epsilon in self.epsilon:
             if not 0 < epsilon < 1:
@@ -81,6 +94,7 @@ class Options:
             "layers": None if self.layers is None else list(self.layers),
             "spectrum": self.spectrum,
             "epsilon": list(self.epsilon),
+            "bound": self.bound,
             "device": self.device,
         }
 
@@ -158,6 +172,7 @@ def analyze(
     epsilon: Iterable[float] = (1e-3, 1e-2),
     device: str = "auto",
     rtol: float = 1e-6,
+    bound: str = "probable",
     family: str | FamilySpec | None = None,
     allow_pickle: bool = False,
     seed: int = 0,
@@ -173,6 +188,7 @@ def analyze(
         epsilon: Thresholds of the ε-ranks, each in (0, 1); used with `spectrum`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
         rtol: Relative width of the interval around the spectral norm.
+        bound: What stands behind the upper end of that interval: `residual`, `probable`, `audited`, `proved`.
         family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
         allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
         seed: Of the random start of the largest singular value.
@@ -193,34 +209,43 @@ def analyze(
         epsilon=tuple(epsilon),
         device=device,
         rtol=rtol,
+        bound=bound,
         seed=seed,
     )
     with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
         return analyze_checkpoint(checkpoint, options, progress=progress)
 
 
-def plan_analysis(checkpoint: Checkpoint, options: Options) -> Plan:
-    """What `analyze_checkpoint` would do, without reading a weight.
+def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Plan, torch.device]:
+    """What `analyze_checkpoint` would do and where, without reading a weight.
 
     Raises:
         SelectionError: A layer the checkpoint does not have.
+        FamilyMismatch: The tensors do not fit their family.
+        DeviceUnavailable: The device is not here.
     """
-    return plan_sweep(select(checkpoint.matrices, options.groups, options.layers), checkpoint.tensors)
+    from weightscope.sweep.devices import resolve_device
+
+    plan = plan_sweep(select(checkpoint.matrices, options.groups, options.layers), checkpoint.tensors)
+    return plan, resolve_device(options.device)
 
 
 def analyze_checkpoint(
     checkpoint: Checkpoint, options: Options, *, progress: Callable[[Progress], None] | None = None
 ) -> Analysis:
     """`analyze` for a checkpoint that is open already."""
-    from weightscope.spectra.extremal import FAILURE_PROBABILITY
+    from weightscope.spectra.bounds import FAILURE_PROBABILITY
+    from weightscope.spectra.extremal import Bound
     from weightscope.spectra.numbers import SpectralOptions
-    from weightscope.sweep.devices import resolve_device
     from weightscope.sweep.run import Seconds, run_sweep
 
-    plan = plan_analysis(checkpoint, options)
-    device = resolve_device(options.device)
+    plan, device = plan_analysis(checkpoint, options)
     numerics = SpectralOptions(
-        rtol=options.rtol, with_spectrum=options.spectrum, epsilon=options.epsilon, seed=options.seed
+        rtol=options.rtol,
+        bound=Bound(options.bound),
+        with_spectrum=options.spectrum,
+        epsilon=options.epsilon,
+        seed=options.seed,
     )
     started, seconds = perf_counter(), Seconds()
     solved: list[tuple[Matrix, MatrixNumbers]] = []
@@ -278,6 +303,7 @@ def _row(matrix: Matrix, numbers: MatrixNumbers, checkpoint: Checkpoint) -> dict
         "dtype": matrix.dtype,
         "status": numbers.status,
         "method": numbers.method,
+        "bound": numbers.bound,
         **numbers.values,
     }
 

@@ -46,10 +46,7 @@ def estimate(checkpoint: Checkpoint, options: Options) -> Estimate:
         SelectionError: A layer the checkpoint does not have.
         DeviceUnavailable: The device is not here.
     """
-    from weightscope.sweep.devices import resolve_device
-
-    plan = plan_analysis(checkpoint, options)
-    device = resolve_device(options.device)
+    plan, device = plan_analysis(checkpoint, options)
     return Estimate(
         matrices=len(list(plan.matrices)),
         tensors=sum(len(step.tensors) for step in plan.steps),
@@ -64,15 +61,18 @@ def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
     """Time one matrix, then scale: elements for norms, elements times short side for spectra."""
     import torch
 
-    from weightscope.spectra.numbers import SpectralOptions, matrix_numbers
+    from weightscope.spectra.extremal import Bound
+    from weightscope.spectra.numbers import SpectralOptions, StackSolver
+    from weightscope.spectra.workspace import Workspace
 
-    numerics = SpectralOptions(rtol=options.rtol, with_spectrum=options.spectrum, epsilon=options.epsilon)
+    numerics = SpectralOptions(rtol=options.rtol, bound=Bound(options.bound), with_spectrum=options.spectrum)
+    solver = StackSolver(numerics, Workspace(device))
     generator = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, _SIDE, _SIDE, dtype=torch.float64, generator=generator).to(device)
+    sample = torch.randn(_SIDE, _SIDE, generator=generator).to(device)
     seconds = []
     for _ in range(2):  # the first call pays for torch's own preparations
         started = perf_counter()
-        matrix_numbers(sample.clone(), numerics)
+        solver.solve([sample], None, bf16_valued=False)
         seconds.append(perf_counter() - started)
 
     def work(shape: tuple[int, int]) -> float:

@@ -105,7 +105,9 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
     return Inspection(
         checkpoint=checkpoint.source.reference,
         family=checkpoint.detection.spec.name,
-        architectures=tuple(map(str, architectures)) if isinstance(architectures, list) else (),
+        architectures=tuple(_printable(name) for name in architectures)
+        if isinstance(architectures, list)
+        else (),
         layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
         model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
         feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
@@ -121,6 +123,11 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         notes=checkpoint.notes,
         guesses=checkpoint.detection.guesses,
     )
+
+
+def _printable(name: object) -> str:
+    """A config is somebody else's text: nothing in it may command the terminal."""
+    return str(name) if str(name).isprintable() else repr(name)
 
 
 def _first(matrices: tuple[Matrix, ...], groups: tuple[Group, ...], *, axis: int) -> int | None:

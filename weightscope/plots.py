@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,13 +239,15 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     import matplotlib as mpl
 
+    # Drawn in memory first: matplotlib's writers leave open files behind when a disk is full.
+    drawn = BytesIO()
     beside = path.with_name(f".{path.stem}.partial{path.suffix}")
-
     # The salt makes the ids inside an SVG, and so the file, the same every time.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "weightscope", "pdf.fonttype": 42}):
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        try:
-            figure.savefig(beside, dpi=200, metadata=metadata)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=200, metadata=metadata)
+    try:
+        beside.write_bytes(drawn.getvalue())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

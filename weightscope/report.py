@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,9 @@ def write_report(
             _draw(staging, table, label)
         _write_json(staging / "provenance.json", provenance())
         written = [name for name in REPORT_FILES if (staging / name).exists()]
+        for name in REPORT_FILES:  # all or none: what would fail half-way is looked for first
+            if (folder / name).is_dir():
+                raise IsADirectoryError(EISDIR, "Is a directory", str(folder / name))
         for name in REPORT_FILES:
             if name in written:
                 (staging / name).replace(folder / name)

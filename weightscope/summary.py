@@ -95,9 +95,10 @@ def _norm_preservation(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _variation(norms: pd.Series[float]) -> dict[str, float | None]:
+    relative = norms / norms.max()  # squares of norms near the end of float64 would overflow
     return {
-        "max_over_min": _number(norms.max() / norms.min()),
-        "coefficient_of_variation": _number(norms.std(ddof=0) / norms.mean()),
+        "max_over_min": _number(1 / relative.min()),
+        "coefficient_of_variation": _number(relative.std(ddof=0) / relative.mean()),
     }
 
 

@@ -48,6 +48,8 @@ KEY_COLUMNS = (
 NORM_COLUMNS = (
     Column("frobenius_norm", "number", "‖W‖_F, accumulated in float64, relative error ≤ 1e-12"),
     Column("spectral_norm", "number", "σ₁, evaluated as ‖Wv‖/‖v‖: a lower bound within rtol"),
+    Column("spectral_norm_upper", "number", "an upper bound of σ₁"),
+    Column("bound", "text", "what stands behind it: residual, probable, audited or proved"),
     Column("stable_rank", "number", "‖W‖_F/‖W‖_2 (not squared)"),
     Column("stable_rank_squared", "number", "its square"),
     Column("stable_rank_gaussian", "number", "√(mn)/(√m+√n): that of a Gaussian matrix of the shape"),
@@ -137,6 +139,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if path.is_dir():
         path = path / "matrices.csv"
+    from pyarrow import ArrowException
+
     known = {c.name: c for c in columns(with_spectrum=True, epsilon=())}
     try:
         if path.suffix == ".parquet":
@@ -147,8 +151,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise _not_a_table(path, "There is no such file.") from None
     except OSError as error:
         raise _not_a_table(path, f"It cannot be read: {error}.") from None
-    except ValueError as error:  # pandas' and pyarrow's parsing errors
-        raise _not_a_table(path, f"It is not a table ({str(error)[:80]}).") from None
+    except (ValueError, KeyError, ArrowException) as error:  # pandas' and pyarrow's parsing errors
+        raise _not_a_table(path, f"It is not a table ({' '.join(str(error).split())[:80]}).") from None
     missing = [c.name for c in KEY_COLUMNS + NORM_COLUMNS if c.name not in frame.columns]
     if missing:
         raise _not_a_table(path, f"It lacks the columns {', '.join(missing[:4])}{' …' * (len(missing) > 4)}.")
@@ -158,7 +162,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     ]
     try:
         return build_table(_records(frame), schema)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise _not_a_table(path, f"A cell is not what its column holds ({error}).") from None
 
 

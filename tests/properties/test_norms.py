@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import oracles
-from weightscope.spectra.numbers import SpectralOptions, matrix_numbers
+from weightscope.spectra.numbers import SpectralOptions, StackSolver
+from weightscope.spectra.workspace import Workspace
 
 OPTIONS = SpectralOptions(with_spectrum=True)
 # n·eps with n = 180 and a factor for two different algorithms.
@@ -50,7 +51,12 @@ def matrices(draw) -> torch.Tensor:
 
 
 def numbers_of(matrix: torch.Tensor):
-    return matrix_numbers(matrix[None].clone(), OPTIONS)[0]
+    """In the type the sweep would choose: float32 where it holds every value."""
+    narrow = matrix.float()
+    exact = narrow if torch.equal(narrow.double(), matrix) else matrix.clone()
+    bf16_valued = torch.equal(narrow.to(torch.bfloat16).double(), matrix)
+    solver = StackSolver(OPTIONS, Workspace(torch.device("cpu")))
+    return solver.solve([exact], None, bf16_valued=bf16_valued)[0]
 
 
 @given(matrices())

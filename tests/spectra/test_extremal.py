@@ -7,11 +7,26 @@ import pytest
 import torch
 
 from tests import oracles
-from weightscope.spectra import extremal
-from weightscope.spectra.extremal import FAILURE_PROBABILITY, largest_singular_value
+from weightscope.spectra import bounds, extremal
+from weightscope.spectra.bounds import FAILURE_PROBABILITY
+from weightscope.spectra.extremal import Bound, Problem
+from weightscope.spectra.workspace import Workspace
 
 # Rounding of ‖Wv‖/‖v‖ in float64 for the sizes here: a few n·eps.
 ROUNDING = 1e-13
+
+
+def largest_singular_value(matrix, *, bf16_valued=False, **options):
+    """As the engine is called, with evaluations that are not the engine's own."""
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    exact = tall.double()
+    problem = Problem(
+        tall=tall,
+        evaluate=lambda vector: float((exact @ vector).square().sum()),
+        squares=lambda: float(exact.square().sum()),
+        bf16_valued=bf16_valued,
+    )
+    return extremal.largest_singular_value(problem, workspace=Workspace(torch.device("cpu")), **options)
 
 
 def with_spectrum(values, rows=None, seed=0):
@@ -40,27 +55,41 @@ SPECTRA = {
 }
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("bound", ["probable", "audited", "proved"])
 @pytest.mark.parametrize("method", ["lanczos", "gram_eigh"])
 @pytest.mark.parametrize("name", SPECTRA)
-@pytest.mark.parametrize("rows", [N, 2 * N])
-def test_interval_holds_the_norm(name, rows, method):
-    matrix = with_spectrum(SPECTRA[name], rows)
-    for view in (matrix, matrix.T):
-        found = largest_singular_value(view, method=method)
-        sigma = oracles.singular_values(view)[0]
-        assert found.value <= sigma * (1 + ROUNDING)
-        assert found.upper >= sigma * (1 - ROUNDING)
-        assert found.upper <= found.value * (1 + 1.0001e-6)
-        assert found.value == pytest.approx(sigma, rel=1e-6)
+def test_interval_holds_the_norm(name, method, bound, dtype):
+    for rows in (N, 4 * N):
+        matrix = with_spectrum(SPECTRA[name], rows).to(dtype)
+        bf16_valued, matrix = dtype == torch.bfloat16, matrix.to(torch.promote_types(dtype, torch.float32))
+        sigma = oracles.singular_values(matrix)[0]
+        for view in (matrix, matrix.T):
+            found = largest_singular_value(view, method=method, bound=Bound(bound), bf16_valued=bf16_valued)
+            assert found.value <= sigma * (1 + ROUNDING)
+            assert found.upper >= sigma * (1 - ROUNDING)
+            assert found.upper <= found.value * (1 + 1.0001e-6)
+            assert found.value == pytest.approx(sigma, rel=1e-6)
+            assert found.bound in (bound, Bound.PROVED)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_some_singular_value_lies_within_the_residual(name):
+    sigma = oracles.singular_values(with_spectrum(SPECTRA[name]))
+    found = largest_singular_value(with_spectrum(SPECTRA[name]), bound=Bound.RESIDUAL, method="lanczos")
+    reach = found.upper - found.value
+    assert np.abs(sigma - found.value).min() <= reach * (1 + 1e-6) + ROUNDING
+    assert reach <= 2e-6 * found.value
 
 
 def test_a_small_residual_is_no_reason_to_stop():
     """diag(1+4e-5, 1, …, 1): after one step the residual says 2e-7 and the truth is 4e-5 away."""
     values = torch.ones(2560, dtype=torch.float64)
     values[0] += 4e-5
-    found = largest_singular_value(torch.diag(values))
-    assert found.method == "lanczos"
-    assert found.value == pytest.approx(1 + 4e-5, rel=1e-6)
+    for dtype in (torch.float64, torch.float32):
+        found = largest_singular_value(torch.diag(values).to(dtype))
+        assert found.method == "lanczos"
+        assert found.value == pytest.approx(1 + 4e-5, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +143,7 @@ def test_tighter_tolerance_takes_more_steps_and_is_kept():
 def test_the_start_depends_on_seed_and_size_alone():
     matrix = with_spectrum(SPECTRA["uniform"])
     first, again, other = (largest_singular_value(matrix, seed=seed) for seed in (0, 0, 1))
-    assert first == again
+    assert (first.value, first.upper, first.steps) == (again.value, again.upper, again.steps)
     assert first.upper != other.upper
 
 
@@ -124,7 +153,7 @@ def test_failure_rate_of_the_bound_is_below_delta(monkeypatch, delta):
 
     With 400 starts the count is binomial; three standard deviations above delta would be a broken bound.
     """
-    monkeypatch.setattr(extremal, "FAILURE_PROBABILITY", delta)
+    monkeypatch.setattr(bounds, "FAILURE_PROBABILITY", delta)
     starts, n = 400, 60
     matrix = with_spectrum(np.linspace(1, 0, n))
     failures = 0

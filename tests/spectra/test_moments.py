@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from tests import oracles
-from weightscope.spectra.moments import moments, scale_exponent
+from weightscope.spectra.moments import product_squares, scale_exponent, stacked, sums_and_product
+from weightscope.spectra.workspace import Workspace
+
+
+def workspace():
+    return Workspace(torch.device("cpu"))
+
+
+def moments(matrix):
+    return sums_and_product(matrix, workspace=workspace())[0].moments()
 
 
 def gaussian(rows, columns, dtype=torch.float32, seed=0):
@@ -20,13 +29,13 @@ def gaussian(rows, columns, dtype=torch.float32, seed=0):
         gaussian(1, 1),
         gaussian(1, 700),
         gaussian(700, 1),
-        gaussian(300, 1000, torch.bfloat16),
-        gaussian(1000, 300, torch.float16),
+        gaussian(300, 1000, torch.bfloat16).float(),
+        gaussian(1000, 300, torch.float64),
         gaussian(70, 70_000),  # a row longer than a piece
         gaussian(300, 400).T,
         gaussian(200, 200) + 1000,  # a mean a thousand times the spread
     ],
-    ids=["1x1", "row", "column", "bf16", "fp16", "long rows", "transposed view", "large mean"],
+    ids=["1x1", "row", "column", "bf16", "double", "long rows", "transposed view", "large mean"],
 )
 def test_against_extended_precision(matrix):
     found, values = moments(matrix), oracles.exact(matrix).astype(np.longdouble)
@@ -63,3 +72,25 @@ def test_scaling_is_by_a_power_of_two(peak):
 @pytest.mark.parametrize("peak", [0.0, math.inf, math.nan])
 def test_nothing_to_scale(peak):
     assert scale_exponent(peak) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (700, 300), (300, 700), (5, 200_000)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_from_the_same_pass(shape, turned):
+    matrix = gaussian(*shape[::-1]).T if turned else gaussian(*shape)
+    right, left = torch.randn(shape[1], dtype=torch.float64), torch.randn(shape[0], dtype=torch.float64)
+    for vectors, expected in (
+        ({"right": right}, (matrix.double() @ right).square().sum()),
+        ({"left": left}, (left @ matrix.double()).square().sum()),
+    ):
+        _, product = sums_and_product(matrix, **vectors, workspace=workspace())
+        assert product == pytest.approx(float(expected), rel=1e-12)
+        assert product_squares(matrix, **vectors, workspace=workspace()) == pytest.approx(product, rel=1e-13)
+
+
+def test_stacked_sums_are_those_of_the_whole():
+    parts = [gaussian(30, 50), 10 * gaussian(70, 50, seed=1) + 100, gaussian(1, 50, seed=2)]
+    together = stacked([sums_and_product(part, workspace=workspace())[0] for part in parts]).moments()
+    whole = moments(torch.cat(parts))
+    for name in ("frobenius_norm", "mean", "std", "row_norm_ratio", "column_norm_ratio"):
+        assert getattr(together, name) == pytest.approx(getattr(whole, name), rel=1e-12), name

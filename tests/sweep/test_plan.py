@@ -1,13 +1,14 @@
 """The plan: each byte once, in file order, under the budget, a pure function."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import weightscope
-from tests.factories import write_gpt2
+from tests.factories import write_checkpoint, write_gpt2
 from weightscope.families.spec import DEFAULT_GROUPS
-from weightscope.sweep.plan import FLOAT64_BYTES, batch_bytes, plan_sweep
+from weightscope.sweep.plan import plan_sweep
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +28,9 @@ def test_every_matrix_once_and_every_tensor_once(checkpoint, budget):
     assert plan.read_bytes == sum(checkpoint.tensors[name].nbytes for name in read)
     for step in plan.steps:
         held = {info.name for info in step.tensors}
-        for batch in step.batches:
-            assert len({matrix.shape for matrix in batch}) == 1
-            assert {part.tensor.name for matrix in batch for part in matrix.slices} <= held
-            assert batch_bytes(batch) <= budget or len(batch) == 1
+        used = {part.tensor.name for stack in step.stacks for m in stack.matrices for part in m.slices}
+        assert used == held
+        assert step.read_bytes <= budget or len({stack.matrices for stack in step.stacks}) == 1
 
 
 def test_steps_follow_the_file(checkpoint):
@@ -52,12 +52,36 @@ def test_same_inputs_same_plan(checkpoint):
     assert plan_sweep(chosen, checkpoint.tensors) == plan_sweep(chosen, checkpoint.tensors)
 
 
-def test_working_memory_is_that_of_the_largest_step(checkpoint):
+def test_a_whole_is_stacked_with_its_parts(checkpoint):
+    plan = plan_sweep(checkpoint.matrices, checkpoint.tensors)
+    stacks = [stack for step in plan.steps for stack in step.stacks]
+    wholes = [stack for stack in stacks if stack.whole]
+    assert len(wholes) == 4
+    assert len(stacks) == 4 * 4 + 2
+    for stack in wholes:
+        assert [str(matrix.group) for matrix in stack.matrices] == ["Q", "K", "V", "QKV"]
+
+
+def test_parts_that_do_not_make_up_the_whole_stay_alone(checkpoint):
+    chosen = [m for m in checkpoint.matrices if m.layer == 0 and m.group in ("Q", "V", "QKV")]
+    (step,) = plan_sweep(chosen, checkpoint.tensors).steps
+    assert [(stack.whole, len(stack.parts)) for stack in step.stacks] == [(None, 1)] * 3
+
+
+def test_separate_tensors_are_stacked_too(tmp_path):
+    names = [f"encoder.layer.0.attention.self.{name}.weight" for name in ("query", "key", "value")]
+    tensors = {name: torch.randn(6, 8) for name in names}
+    with weightscope.open_checkpoint(write_checkpoint(tmp_path, tensors), family="bert") as checkpoint:
+        (step,) = plan_sweep(checkpoint.matrices, checkpoint.tensors).steps
+        (stack,) = step.stacks
+        assert [str(matrix.group) for matrix in stack.matrices] == ["Q", "K", "V", "QKV"]
+
+
+def test_working_memory_is_two_steps_and_the_largest_stack(checkpoint):
     plan = plan_sweep(checkpoint.matrices, checkpoint.tensors, budget=1)
-    largest = 32 * 8 * FLOAT64_BYTES  # c_fc, larger than any third of c_attn; QKV is 24 x 8
-    tensor = 32 * 8 * 4
-    assert plan.working_bytes(with_spectrum=False) == tensor + largest
-    assert plan.working_bytes(with_spectrum=True) == tensor + 3 * largest
+    # The largest neighbours in a shard are an MLP matrix (32 x 8 float32) and c_attn (24 x 8); the exact
+    # copy of the former is float32 too, and a Gram matrix of the short side is 8 x 8 float64.
+    assert plan.working_bytes(with_spectrum=False) == 4 * (32 * 8 + 24 * 8) + 4 * 32 * 8 + 3 * 8 * 8 * 8
 
 
 def test_nothing_selected_is_an_empty_plan(checkpoint):

@@ -69,19 +69,19 @@ def test_a_sweep_that_cannot_fit_is_refused_before_it_starts(monkeypatch, tmp_pa
 
 
 def test_running_out_of_memory_on_the_way_is_said(monkeypatch, tmp_path):
-    def exhausted(batch, options):
+    def exhausted(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(run, "matrix_numbers", exhausted)
+    monkeypatch.setattr(run.StackSolver, "solve", exhausted)
     with pytest.raises(DeviceMemoryError, match="ran out of memory"):
         weightscope.analyze(write_gpt2(tmp_path))
 
 
 def test_other_runtime_errors_are_not_disguised(monkeypatch, tmp_path):
-    def broken(batch, options):
+    def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(run, "matrix_numbers", broken)
+    monkeypatch.setattr(run.StackSolver, "solve", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         weightscope.analyze(write_gpt2(tmp_path))
 

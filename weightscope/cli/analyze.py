@@ -45,6 +45,12 @@ def analyze(
     rtol: Annotated[
         float, typer.Option(help="Relative width of the interval around the spectral norm.")
     ] = 1e-6,
+    bound: Annotated[
+        str,
+        typer.Option(
+            metavar="residual|probable|audited|proved", help="What stands behind the interval's upper end."
+        ),
+    ] = "probable",
     family: FamilyOption = None,
     allow_pickle: AllowPickleOption = False,
     dry_run: Annotated[
@@ -59,7 +65,7 @@ def analyze(
     as_json: JsonOption = False,
 ) -> None:
     """Norms and ranks of every selected matrix: a table by group, and files with --out."""
-    from weightscope.analysis import Options, analyze_checkpoint
+    from weightscope.analysis import Options, analyze_checkpoint, plan_analysis
     from weightscope.checkpoint import open_checkpoint
     from weightscope.cli import render
     from weightscope.cli.progress import bytes_progress
@@ -73,6 +79,7 @@ def analyze(
         epsilon=_parse_epsilon(epsilon) if epsilon is not None else (1e-3, 1e-2),
         device=device,
         rtol=rtol,
+        bound=bound,
     )
     with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
         if not quiet:
@@ -82,6 +89,7 @@ def analyze(
 
             render.dry_run(checkpoint, estimate(checkpoint, options), as_json=as_json)
             return
+        plan_analysis(checkpoint, options)  # what is wrong with the options is said before a folder is made
         if out is not None:
             check_writable(out)
         with bytes_progress(enabled=not quiet) as observe:

@@ -38,13 +38,18 @@ def plot(
         candidates = [label, f"{label} ({path})", *(f"{label} ({path}, {n})" for n in range(2, 100))]
         found[next(name for name in candidates if name not in found)] = table
     figure = plot_quantity(found, quantity) if quantity else plot_overview(found)
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise _failed(out, f"its ending {out.suffix!r} is no picture's" if out.suffix else "it has no ending")
     try:
         save_figure(figure, out)
-    except (OSError, ValueError) as error:  # matplotlib refuses an unknown ending with ValueError
-        reason = getattr(error, "strerror", None) or str(error).split("(", 1)[0].strip()
-        raise OutputError(
-            f"The picture was to be written to '{out}'.",
-            f"That failed: {reason}.",
-            "Choose a path you can write to that ends in .png, .svg or .pdf.",
-        ) from None
+    except OSError as error:
+        raise _failed(out, str(error.strerror)) from None
     typer.echo(out)
+
+
+def _failed(out: Path, reason: str) -> OutputError:
+    return OutputError(
+        f"The picture was to be written to '{out}'.",
+        f"That failed: {reason}.",
+        "Choose a path you can write to that ends in .png, .svg or .pdf.",
+    )

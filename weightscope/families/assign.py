@@ -25,6 +25,9 @@ from weightscope.families.spec import (
     NameMatcher,
 )
 
+# Layers and experts are table cells of 64 bits; a model of a billion of either does not exist.
+_MOST = 10**9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
@@ -194,6 +197,12 @@ def _unmatched(info: TensorInfo) -> Matrix:
 def _matched(
     info: TensorInfo, match: Match, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
 ) -> Iterator[Matrix]:
+    if (match.layer or 0) > _MOST or (match.expert or 0) > _MOST:
+        raise FamilyMismatch(
+            f"Tensor {info.name!r} was read as family {spec.name!r}.",
+            "The number of its layer or expert is beyond any model.",
+            "Rename it, or describe the checkpoint in a family file and pass it with --family.",
+        )
     whole = Slice(tensor=info, transposed=pattern.transposed)
     parts: dict[Group, Slice] = {pattern.group: whole}
     if pattern.layout is not None:

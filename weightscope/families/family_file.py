@@ -14,8 +14,12 @@ def load_family(name_or_path: str) -> FamilySpec:
     Raises:
         UnknownFamily: No such name, no such file, or a file with other fields.
     """
-    path = Path(name_or_path).expanduser()
-    if name_or_path in FAMILIES or (not path.exists() and path.suffix not in (".yaml", ".yml")):
+    try:
+        path = Path(name_or_path).expanduser()
+        is_name = not path.exists() and path.suffix not in (".yaml", ".yml")
+    except (OSError, RuntimeError):  # too long for a path; no such user behind "~"
+        is_name = True
+    if name_or_path in FAMILIES or is_name:
         return get_family(name_or_path)
     import pydantic
     import yaml
@@ -30,7 +34,7 @@ def load_family(name_or_path: str) -> FamilySpec:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
         raise _refused(path, f"At {where}: {first['msg']}{more}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, a date that is none, too deep
         raise _refused(path, f"It is not YAML: {' '.join(str(error).split())[:160]}.") from None
 
 

@@ -1,178 +1,255 @@
-r"""The largest singular value without an SVD, with an interval around it.
+"""The largest singular value without an SVD, with an interval around it.
 
-Lanczos on WᵀW from a random start, on the short side, fully reorthogonalised, in float64. The value
-is evaluated as ‖Wv‖/‖v‖, so it is a lower bound. The upper bound needs no gap between singular values:
-with v₁ uniform on the sphere, e₁ the sought eigenvector, λ₁ its eigenvalue and p_j the orthonormal
-polynomials of the Lanczos coefficients, v_{j+1} = p_j(WᵀW) v₁ gives
-
-$$\sum_{j \le k} p_j(\lambda_1)^2 \, w = \sum_{j \le k} (e_1^T v_{j+1})^2 \le 1, \qquad w = (e_1^T v_1)^2,$$
-
-and $P[w < t] \le \sqrt{2nt/\pi}$. So with $t = \pi\delta^2/(2n)$ the root of $\sum_j p_j^2 = 1/t$ beyond the
-largest Ritz value bounds λ₁ from above with probability at least 1 − δ, for all k at once: looking at
-it after every step costs nothing. A residual alone proves nothing of the kind.
-
-Sources: van Dorsselaer, Hochstenbach and van der Vorst 2000; Hochstenbach 2013 (probabilistic upper
-bounds for the matrix two-norm).
+Lanczos finds a vector v, in float32 where the stored values fit, in float64 where the tolerance asks for
+it; the value is ‖Wv‖/‖v‖ in float64 whatever found v, so it is a lower bound. What stands behind the upper
+bound is chosen: see `Bound`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weightscope.spectra.gram import top_right_vector
+from weightscope.spectra import bounds
+from weightscope.spectra.gram import gram32, gram64, proves_upper_bound
+from weightscope.spectra.lanczos import Lanczos, Operator
+from weightscope.spectra.workspace import Workspace
 
-# The probability, over the random start, that a matrix' interval does not hold its norm.
-FAILURE_PROBABILITY = 1e-9
 # Up to this short side a full eigendecomposition costs no more than the fourteen steps that trained
 # spectra need, and a third of the forty that Gaussian ones need.
 _DIRECT_SIDE = 128
-# Trained spectra need 14 to 24 steps at 1e-6, Gaussian ones 110 to 180. Beyond 300 (clustered tops)
-# the Gram matrix and its eigendecomposition are the cheaper way and leave nothing to chance.
-_MAX_STEPS = 300
-# A residual this small has lost too many digits to be orthogonal to the basis after normalisation.
-_NOISE = 1e-8
+# Trained spectra need 14 to 24 steps at 1e-6, Gaussian ones 110 to 180; where this many do not do, the
+# eigendecomposition of a Gram matrix is cheaper than many more.
+_MAX_STEPS = 600
+# After these steps a run that is still far away is a long one, and a Gram matrix pays for itself.
+_IMPLICIT_STEPS, _FAR = 12, 6e-3
+# Below this tolerance float32 rounding would be a good part of the interval.
+_FLOAT32_RTOL = 8e-7
+# Elements cast to float64 at a time: half of a level-2 cache.
+_PIECE_ELEMENTS = 131_072
+# And where they are multiplied by a whole basis: large enough for BLAS to run at its best.
+_BLOCK_ELEMENTS = 2**22
+# Rounding of a run, relative to λ₁, that `probable` allows for without measuring it. See docs, lab log.
+_ALLOWANCE = {torch.float32: 5e-7, torch.float64: 1e-13}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extremal:
-    """A largest singular value and what is known of it."""
+class Bound(StrEnum):
+    """What stands behind the upper bound of the spectral norm."""
+
+    RESIDUAL = "residual"
+    """Only that some singular value lies within the residual of the value."""
+    PROBABLE = "probable"
+    """Fails with probability at most 1e-9 over the random start; rounding allowed for, not measured."""
+    AUDITED = "audited"
+    """The same, with the rounding of the run bounded in float64."""
+    PROVED = "proved"
+    """A Cholesky factorisation in float64 with its rounding margin; no probability."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Top:
+    """The largest singular value and what is known of it."""
 
     value: float
     """‖Wv‖/‖v‖: a lower bound up to rounding."""
     upper: float
-    """Upper bound; fails with probability at most `FAILURE_PROBABILITY`."""
+    """Upper bound, in the sense of `bound`."""
+    bound: Bound
+    """What stands behind it; stronger than asked where that was cheaper."""
     steps: int
     """Lanczos steps taken."""
     method: str
-    """`lanczos` or `gram_eigh`."""
+    """`lanczos`, or `gram_eigh` where an eigendecomposition was needed."""
+    gram: Float[Tensor, "columns columns"] | None = None
+    """WᵀW in float32 if the run went over to it; lives until the next run."""
+    gram64: Float[Tensor, "columns columns"] | None = None
+    """The lower triangle of WᵀW in float64 if a proof needed it; lives until the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """One matrix, seen so that its columns are the short side."""
+
+    tall: Float[Tensor, "rows columns"]
+    """float32 or float64, exact values; finite, not zero, squares in range."""
+    evaluate: Callable[[Tensor], float]
+    """‖Wv‖² of a unit vector, in float64."""
+    squares: Callable[[], float]
+    """‖W‖_F², known once `evaluate` was called."""
+    bf16_valued: bool = False
+    """Whether bfloat16 holds every value."""
+    gram: Float[Tensor, "columns columns"] | None = None
+    """WᵀW in float32 if it is known already, as a sum over parts."""
+    gram64: Float[Tensor, "columns columns"] | None = None
+    """The lower triangle of WᵀW in float64, likewise."""
 
 
 def largest_singular_value(
-    matrix: Float[Tensor, "rows columns"],
+    problem: Problem,
     *,
     rtol: float = 1e-6,
+    bound: Bound = Bound.PROBABLE,
     seed: int = 0,
+    workspace: Workspace,
     method: Literal["auto", "lanczos", "gram_eigh"] = "auto",
-) -> Extremal:
-    """σ₁ of one float64 matrix.
+) -> Top:
+    """σ₁ of one matrix.
 
     Args:
-        matrix: Finite, not zero, scaled so that squares stay in range.
+        problem: The matrix.
         rtol: Width of the interval, relative to the value, at which to stop.
+        bound: What must stand behind the upper bound.
         seed: Of the random start, which depends on the short side alone.
+        workspace: For everything of the matrix' size.
         method: `lanczos` tries it whatever the size, `gram_eigh` never; `auto` tries it where the short
-            side is longer than 128. Where it does not reach rtol in 300 steps, `gram_eigh` takes over.
+            side is longer than 128. Where it does not reach rtol, `gram_eigh` takes over.
     """
-    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
-    if method == "lanczos" or (method == "auto" and tall.shape[1] > _DIRECT_SIDE):
-        found = _lanczos(tall, rtol, seed)
-        if found is not None:
-            return found
-    value = _norm_ratio(tall, top_right_vector(tall))
-    # eigh's error in the largest eigenvalue is a modest multiple of n·eps, half of that in its root.
-    slack = max(tall.shape) * torch.finfo(torch.float64).eps
-    return Extremal(value=value, upper=value * (1 + slack), steps=0, method="gram_eigh")
+    direct = method == "gram_eigh" or (method == "auto" and problem.tall.shape[1] <= _DIRECT_SIDE)
+    if not direct:
+        for precision in _precisions(problem.tall.dtype, rtol):
+            found = _by_lanczos(problem, precision, rtol, bound, seed, workspace)
+            if found is not None:
+                return found
+    return _by_eigh(problem, rtol, bound, workspace)
 
 
-def _lanczos(tall: Float[Tensor, "rows columns"], rtol: float, seed: int) -> Extremal | None:
-    """The interval by Lanczos; None where it is still wider than rtol after the last step."""
-    n = tall.shape[1]
-    max_steps = min(n, _MAX_STEPS)
-    basis = torch.empty(max_steps + 1, n, dtype=tall.dtype, device=tall.device)
-    start = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    basis[0] = (start / start.norm()).to(tall.device)
-    alphas: list[float] = []
-    betas: list[float] = []
-    threshold = 1 / (math.pi * FAILURE_PROBABILITY**2 / (2 * n))
-    next_look = 4
-    for step in range(1, max_steps + 1):
-        known = basis[:step]
-        residual = torch.mv(tall.mT, torch.mv(tall, basis[step - 1]))
-        alpha = 0.0
-        for _ in range(2):  # "twice is enough" (Kahan; Giraud and Langou 2002)
-            overlaps = torch.mv(known, residual)
-            residual.addmv_(known.mT, overlaps, alpha=-1)
-            alpha += float(overlaps[-1])
-        beta = float(residual.norm())
-        alphas.append(alpha)
-        betas.append(beta)
-        if step in (next_look, max_steps) or beta == 0:
-            theta, weights = _top_ritz_pair(alphas, betas[:-1])
-            if _exceeds((1 + rtol) ** 2 * theta, alphas, betas, threshold):
-                vector = torch.mv(known.mT, weights.to(tall.device))
-                value = _norm_ratio(tall, vector)
-                upper = math.sqrt(_upper_bound(theta, rtol, alphas, betas, threshold))
-                return Extremal(value=value, upper=max(upper, value), steps=step, method="lanczos")
-            next_look += max(2, step // 16)
-        if beta > 0 and step < max_steps:
-            torch.div(residual, beta, out=basis[step])
-            if beta < _NOISE * alpha:
-                _orthonormalise(basis[step], known)
+def _precisions(stored: torch.dtype, rtol: float) -> list[torch.dtype]:
+    """Precisions to try in turn: a run in float32 may stay too wide, one in float64 hardly."""
+    narrow = stored == torch.float32 and rtol >= _FLOAT32_RTOL
+    return [torch.float32, torch.float64] if narrow else [torch.float64]
+
+
+def _by_lanczos(
+    problem: Problem, precision: torch.dtype, rtol: float, bound: Bound, seed: int, workspace: Workspace
+) -> Top | None:
+    tall = problem.tall
+    if tall.dtype != precision:
+        tall = workspace.take("extremal.double", *tall.shape).copy_(tall)
+    size = tall.shape[1]
+    run = Lanczos(size, dtype=precision, seed=seed, max_steps=_MAX_STEPS, workspace=workspace)
+    limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
+    allowance = _ALLOWANCE[precision]
+    # An audited run goes on until nearly the whole interval is left to the rounding found afterwards.
+    widest = (1 + rtol / 10) ** 2 if bound is Bound.AUDITED else (1 + rtol) ** 2 - allowance
+    gram = problem.gram if precision == torch.float32 else None
+    operator = _implicit(tall, workspace) if gram is None else _explicit(gram)
+    look = 4
+    while run.steps < run.max_steps:
+        run.step(operator)
+        if run.steps == _IMPLICIT_STEPS and gram is None:
+            gram = _gram_if_far(problem, run, tall, workspace)
+            operator = operator if gram is None else _explicit(gram)
+        if run.steps < look and run.steps < run.max_steps and run.betas[-1] > 0:
+            continue
+        look += max(2, run.steps // 12)
+        theta, weights = run.top()
+        if bound in (Bound.RESIDUAL, Bound.PROVED):
+            if run.betas[-1] * abs(float(weights[-1])) > rtol * theta and run.betas[-1] > 0:
+                continue
+        elif not bounds.is_upper_bound(widest * theta, run, limit):
+            if run.betas[-1] == 0:
+                return None
+            continue
+        top = _finish(problem, run, theta, weights, widest * theta, limit, allowance, rtol, bound, workspace)
+        return top and replace(top, gram=gram)
     return None
 
 
-def _orthonormalise(vector: Float[Tensor, " columns"], known: Float[Tensor, "steps columns"]) -> None:
-    """Make a unit vector orthogonal to the rows of `known`, in place.
+def _implicit(tall: Float[Tensor, "rows columns"], workspace: Workspace) -> Operator:
+    image = workspace.take("extremal.image", tall.shape[0], dtype=tall.dtype)
 
-    What is left of rounding may lie along a row itself, and keep doing so however often the row is taken
-    away. Then any other direction serves: the Krylov space has ended.
-    """
-    generator = torch.Generator().manual_seed(len(known))
-    while True:
-        vector.addmv_(known.mT, torch.mv(known, vector), alpha=-1)
-        norm = float(vector.norm())
-        if norm > 0.7:  # what was taken away was no larger than what is left: the digits are good
-            vector /= norm
-            return
-        if norm < 1e-4:
-            vector.copy_(torch.randn(len(vector), generator=generator, dtype=torch.float64))
-            norm = float(vector.norm())
-        vector /= norm
+    def apply(vector: Tensor, out: Tensor) -> None:
+        torch.mv(tall, vector, out=image)
+        torch.mv(tall.mT, image, out=out)
+
+    return apply
 
 
-def _norm_ratio(tall: Float[Tensor, "rows columns"], vector: Float[Tensor, " columns"]) -> float:
-    return float(torch.mv(tall, vector).norm()) / float(vector.norm())
+def _explicit(gram: Float[Tensor, "columns columns"]) -> Operator:
+    def apply(vector: Tensor, out: Tensor) -> None:
+        torch.mv(gram, vector, out=out)
+
+    return apply
 
 
-def _top_ritz_pair(alphas: list[float], betas: list[float]) -> tuple[float, Float[Tensor, " steps"]]:
-    """Largest eigenvalue of the tridiagonal matrix, and its eigenvector."""
-    # torch and not numpy: two BLAS libraries spin their threads against each other.
-    off_diagonal = torch.tensor(betas, dtype=torch.float64)
-    tridiagonal = torch.diag(torch.tensor(alphas, dtype=torch.float64))
-    tridiagonal += torch.diag(off_diagonal, -1)  # eigh reads the lower triangle only
-    values, vectors = torch.linalg.eigh(tridiagonal)
-    return float(values[-1]), vectors[:, -1]
+def _gram_if_far(
+    problem: Problem, run: Lanczos, tall: Float[Tensor, "rows columns"], workspace: Workspace
+) -> Float[Tensor, "columns columns"] | None:
+    """A Gram matrix to go on with where many steps are ahead and it is cheap; the basis stays."""
+    rows, columns = tall.shape
+    theta, weights = run.top()
+    near = run.betas[-1] * abs(float(weights[-1])) <= _FAR * theta
+    if near or tall.dtype != torch.float32 or not (problem.bf16_valued or rows >= 4 * columns):
+        return None
+    gram = workspace.take("extremal.gram", columns, columns, dtype=torch.float32)
+    gram32(tall, gram, bf16_valued=problem.bf16_valued)
+    return gram
 
 
-def _exceeds(x: float, alphas: list[float], betas: list[float], threshold: float) -> bool:
-    """Whether Σ_j p_j(x)² > threshold, so that x, beyond the largest Ritz value, bounds λ₁."""
-    previous, current, total, beta_before = 0.0, 1.0, 1.0, 0.0
-    for alpha, beta in zip(alphas, betas, strict=True):
-        if beta == 0:  # the Krylov space is invariant: every p_j beyond is infinite off its spectrum
-            return x > alpha or total > threshold
-        previous, current = current, ((x - alpha) * current - beta_before * previous) / beta
-        total += current * current
-        if total > threshold:
-            return True
-        beta_before = beta
-    return False
+def _finish(
+    problem: Problem,
+    run: Lanczos,
+    theta: float,
+    weights: Float[Tensor, " steps"],
+    widest: float,
+    limit: float,
+    allowance: float,
+    rtol: float,
+    bound: Bound,
+    workspace: Workspace,
+) -> Top | None:
+    """Evaluate the vector of a finished run and bound the value; None where the interval is too wide."""
+    vector = run.vector(weights)
+    value = math.sqrt(problem.evaluate(vector))
+    gram = None
+    if bound is Bound.PROVED:
+        upper = value * (1 + rtol)
+        gram = gram64(problem.tall, workspace) if problem.gram64 is None else problem.gram64
+        rows, squares = len(problem.tall), problem.squares()
+        if not proves_upper_bound(gram, upper**2, squares=squares, rows=rows, workspace=workspace):
+            return None
+    elif bound is Bound.RESIDUAL:
+        upper = math.sqrt(value**2 + _residual(problem.tall, vector, value**2))
+    else:
+        root = bounds.upper_bound(theta, widest, run, limit)
+        rounding = allowance * theta
+        if bound is Bound.AUDITED:
+            rounding = bounds.rounding_of(run, theta, _pieces(problem.tall, _BLOCK_ELEMENTS), workspace)
+        upper = max(value, math.sqrt(root + rounding))
+        if upper > value * (1 + rtol):
+            return None
+    return Top(value=value, upper=upper, bound=bound, steps=run.steps, method="lanczos", gram64=gram)
 
 
-def _upper_bound(
-    theta: float, rtol: float, alphas: list[float], betas: list[float], threshold: float
-) -> float:
-    """The root of Σ_j p_j(x)² = threshold beyond theta, from above, by bisection."""
-    low, high = theta, (1 + rtol) ** 2 * theta
-    for _ in range(40):
-        middle = (low + high) / 2
-        if _exceeds(middle, alphas, betas, threshold):
-            high = middle
-        else:
-            low = middle
-    return high
+def _by_eigh(problem: Problem, rtol: float, bound: Bound, workspace: Workspace) -> Top:
+    """By a full eigendecomposition of WᵀW in float64, then proved: beside it the proof costs nothing."""
+    gram = gram64(problem.tall, workspace) if problem.gram64 is None else problem.gram64
+    _, vectors = torch.linalg.eigh(gram)  # of the lower triangle
+    value = math.sqrt(problem.evaluate(vectors[:, -1].contiguous()))
+    rows, squares = len(problem.tall), problem.squares()
+    for width in (1e-12, 1e-10, 1e-8, rtol, 1e-4, 1e-2):
+        upper = value * (1 + width)
+        if proves_upper_bound(gram, upper**2, squares=squares, rows=rows, workspace=workspace):
+            return Top(value=value, upper=upper, bound=Bound.PROVED, steps=0, method="gram_eigh")
+    raise ArithmeticError("the largest eigenvalue of a Gram matrix is not bounded by its eigendecomposition")
+
+
+def _pieces(tall: Float[Tensor, "rows columns"], elements: int) -> list[Tensor]:
+    step = max(1, elements // tall.shape[1])
+    return [tall[start : start + step] for start in range(0, len(tall), step)]
+
+
+def _residual(tall: Float[Tensor, "rows columns"], vector: Float[Tensor, " columns"], ritz: float) -> float:
+    """‖WᵀWv − ρv‖ for a unit v, in float64."""
+    image = -ritz * vector
+    for piece in _pieces(tall, _PIECE_ELEMENTS):
+        exact = piece.to(torch.float64)
+        image.addmv_(exact.mT, torch.mv(exact, vector))
+    return float(image.norm())

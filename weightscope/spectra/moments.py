@@ -1,19 +1,26 @@
-"""Norms and moments of a matrix in one pass over it.
+"""Norms and moments of a matrix, and ‖Wv‖, in one pass over it.
 
-Everything is accumulated in float64, in pieces that stay in the cache; the relative error of the
-Frobenius norm is below 1e-12 at any size that fits a machine (pairwise sums inside a piece, one
-addition a piece outside).
+Everything is accumulated in float64, in pieces that stay in the cache, so the relative error of the
+Frobenius norm is below 1e-12 at any size that fits a machine. Sums of parts that are stacked give those
+of the whole: QKV costs no pass of its own.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# 512 kB of float64: half of the level-2 cache of a current core.
-_PIECE_ELEMENTS = 65_536
+from weightscope.spectra.workspace import Workspace
+
+# 1 MB of float64: half of the level-2 cache of a current core.
+_PIECE_ELEMENTS = 131_072
+# A mean above this share of the root mean square would cancel in E[x²] − E[x]², so it is taken off first.
+_LARGE_MEAN = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,39 +39,163 @@ class Moments:
     """Largest over median Euclidean norm of the columns."""
 
 
-def moments(matrix: Float[Tensor, "rows columns"]) -> Moments:
-    """Norms and moments of a finite matrix.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sums:
+    """Sums over a matrix from which its moments follow; additive over stacked parts."""
+
+    row_squares: Float[Tensor, " rows"]
+    """Squared norm of each row, float64."""
+    column_squares: Float[Tensor, " columns"]
+    """Squared norm of each column, float64."""
+    mean: float
+    """Mean of the elements."""
+    spread: float
+    """Sum of squared deviations from the mean."""
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return len(self.row_squares) * len(self.column_squares)
+
+    @property
+    def squares(self) -> float:
+        """‖W‖_F²."""
+        return float(self.row_squares.sum())
+
+    def transposed(self) -> Sums:
+        """Those of Wᵀ."""
+        return Sums(
+            row_squares=self.column_squares,
+            column_squares=self.row_squares,
+            mean=self.mean,
+            spread=self.spread,
+        )
+
+    def moments(self) -> Moments:
+        """The moments."""
+        return Moments(
+            frobenius_norm=math.sqrt(self.squares),
+            mean=self.mean,
+            std=math.sqrt(max(0.0, self.spread) / self.count),
+            row_norm_ratio=_max_over_median(self.row_squares),
+            column_norm_ratio=_max_over_median(self.column_squares),
+        )
+
+
+def stacked(parts: Sequence[Sums]) -> Sums:
+    """The sums of parts that lie below one another."""
+    count = sum(part.count for part in parts)
+    mean = sum(part.mean * part.count for part in parts) / count
+    # Chan, Golub and LeVeque 1979: each part's own deviations, and those of the parts' means.
+    spread = sum(part.spread + part.count * (part.mean - mean) ** 2 for part in parts)
+    return Sums(
+        row_squares=torch.cat([part.row_squares for part in parts]),
+        column_squares=torch.stack([part.column_squares for part in parts]).sum(dim=0),
+        mean=mean,
+        spread=spread,
+    )
+
+
+def sums_and_product(
+    matrix: Float[Tensor, "rows columns"],
+    *,
+    right: Float[Tensor, " columns"] | None = None,
+    left: Float[Tensor, " rows"] | None = None,
+    workspace: Workspace,
+) -> tuple[Sums, float]:
+    """The sums of a matrix, and ‖W·right‖² or ‖Wᵀ·left‖² from the same pass (0 without a vector).
 
     Args:
-        matrix: Any floating dtype and layout; finite, with squares that neither over- nor underflow
-            in float64 (see `scaled`).
+        matrix: float32 or float64, any layout; finite, with squares that stay in range.
+        right: float64.
+        left: float64; not with `right`.
+        workspace: For the pieces.
     """
+    if _lies_transposed(matrix):
+        sums, product = _pass(matrix.mT, left, right, workspace)
+        return sums.transposed(), product
+    return _pass(matrix, right, left, workspace)
+
+
+def product_squares(
+    matrix: Float[Tensor, "rows columns"],
+    *,
+    right: Float[Tensor, " columns"] | None = None,
+    left: Float[Tensor, " rows"] | None = None,
+    workspace: Workspace,
+) -> float:
+    """‖W·right‖² or ‖Wᵀ·left‖² alone, in float64."""
+    if _lies_transposed(matrix):
+        matrix, right, left = matrix.mT, left, right
     rows, columns = matrix.shape
-    step = max(1, _PIECE_ELEMENTS // columns)
-    row_squares = torch.empty(rows, dtype=torch.float64, device=matrix.device)
-    column_squares = torch.zeros(columns, dtype=torch.float64, device=matrix.device)
-    count, mean, spread = 0, 0.0, 0.0
+    step = min(rows, max(1, _PIECE_ELEMENTS // columns))
+    pieces = workspace.take("pass.piece", step, columns)
+    product = workspace.take("pass.product", rows if left is None else columns).zero_()
     for start in range(0, rows, step):
-        piece = matrix[start : start + step].to(torch.float64)
-        squares = piece * piece
-        torch.sum(squares, dim=1, out=row_squares[start : start + step])
-        column_squares += squares.sum(dim=0)
-        # Chan, Golub and LeVeque 1979: combine mean and centred sum of squares of two parts. The
-        # textbook E[x^2] - E[x]^2 cancels when the mean is large.
-        size = piece.numel()
-        piece_mean = float(piece.mean())
-        piece_spread = float((piece - piece_mean).square_().sum())
-        delta, total = piece_mean - mean, count + size
-        spread += piece_spread + delta * delta * count * size / total
-        mean += delta * size / total
-        count = total
-    return Moments(
-        frobenius_norm=math.sqrt(float(row_squares.sum())),
+        stop = min(start + step, rows)
+        piece = pieces[: stop - start].copy_(matrix[start:stop])
+        if right is not None:
+            torch.mv(piece, right, out=product[start:stop])
+        if left is not None:
+            product.addmv_(piece.mT, left[start:stop])
+    return float(product.square().sum())
+
+
+def _lies_transposed(matrix: Float[Tensor, "rows columns"]) -> bool:
+    """Whether it is stored column by column: then it is read as it lies."""
+    return matrix.stride(0) == 1 and matrix.shape[0] > 1
+
+
+def _pass(
+    matrix: Float[Tensor, "rows columns"],
+    right: Float[Tensor, " columns"] | None,
+    left: Float[Tensor, " rows"] | None,
+    workspace: Workspace,
+) -> tuple[Sums, float]:
+    """One pass in the order of memory; gives ‖W·right‖² or ‖Wᵀ·left‖²."""
+    rows, columns = matrix.shape
+    step = min(rows, max(1, _PIECE_ELEMENTS // columns))
+    pieces = workspace.take("pass.piece", step, columns)
+    squares = workspace.take("pass.squares", step, columns)
+    product = workspace.take("pass.product", rows if left is None else columns).zero_()
+    ones = torch.ones(max(step, columns), dtype=torch.float64, device=matrix.device)
+    row_squares = torch.empty(rows, dtype=torch.float64, device=matrix.device)
+    row_sums = torch.empty_like(row_squares)
+    column_squares = torch.zeros(columns, dtype=torch.float64, device=matrix.device)
+    shift = _shift(matrix[:step])
+    deviations = 0.0
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        piece, square = pieces[: stop - start], squares[: stop - start]
+        piece.copy_(matrix[start:stop])
+        torch.mul(piece, piece, out=square)
+        torch.mv(square, ones[:columns], out=row_squares[start:stop])
+        torch.mv(piece, ones[:columns], out=row_sums[start:stop])
+        column_squares.addmv_(square.mT, ones[: stop - start])
+        if right is not None:
+            torch.mv(piece, right, out=product[start:stop])
+        if left is not None:
+            product.addmv_(piece.mT, left[start:stop])
+        if shift:
+            deviations += float(torch.sub(piece, shift, out=square).square_().sum())
+    count = rows * columns
+    mean = float(row_sums.sum()) / count
+    if not shift:
+        deviations = float(row_squares.sum())
+    sums = Sums(
+        row_squares=row_squares,
+        column_squares=column_squares,
         mean=mean,
-        std=math.sqrt(spread / count),
-        row_norm_ratio=_max_over_median(row_squares),
-        column_norm_ratio=_max_over_median(column_squares),
+        spread=deviations - count * (mean - shift) ** 2,
     )
+    return sums, float(product.square().sum())
+
+
+def _shift(sample: Float[Tensor, "rows columns"]) -> float:
+    """What to take off the elements before their deviations are squared: nothing, or about their mean."""
+    exact = sample.to(torch.float64)
+    mean = float(exact.mean())
+    return mean if abs(mean) > _LARGE_MEAN * math.sqrt(float(exact.square().mean())) else 0.0
 
 
 def _max_over_median(squares: Float[Tensor, " length"]) -> float:

@@ -8,14 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.families.assign import Matrix
 
-FLOAT64_BYTES = 8
-# Batches beyond this gain nothing: torch's SVD loops over a batch on the CPU.
-DEFAULT_BUDGET = 512 * 2**20
+# A step this large keeps the reader busy while it is solved; larger ones gain nothing.
+DEFAULT_BUDGET = 128 * 2**20
+_FLOAT32_BYTES, _FLOAT64_BYTES = 4, 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Matrices in one piece of memory: one alone, or parts whose rows make up a whole."""
+
+    parts: tuple[Matrix, ...]
+    """In the order of the whole's rows."""
+    whole: Matrix | None = None
+    """The parts below one another, where that is a matrix too."""
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The parts, then the whole."""
+        return (*self.parts, self.whole) if self.whole else self.parts
+
+    @property
+    def elements(self) -> int:
+        """Elements of all matrices, those of the whole counted again."""
+        return sum(prod(matrix.shape) for matrix in self.matrices)
+
+    def working_bytes(self, *, with_spectrum: bool) -> int:
+        """Memory for the exact values and what the solvers take beside them."""
+        wide = any("F64" in matrix.dtype for matrix in self.parts)
+        size = sum(prod(matrix.shape) for matrix in self.parts)
+        exact = size * (_FLOAT64_BYTES if wide else _FLOAT32_BYTES)
+        short = max(min(matrix.shape) for matrix in self.matrices)
+        grams = 3 * _FLOAT64_BYTES * short * short
+        return exact + grams + (3 * _FLOAT64_BYTES * size if with_spectrum else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,19 +54,18 @@ class Step:
 
     tensors: tuple[TensorInfo, ...]
     """To read, in file order."""
-    batches: tuple[tuple[Matrix, ...], ...]
-    """Matrices of equal shape, solved together."""
+    stacks: tuple[Stack, ...]
+    """To solve, one after the other."""
 
     @property
     def read_bytes(self) -> int:
         """Bytes of the tensors."""
         return sum(info.nbytes for info in self.tensors)
 
-    def working_bytes(self, *, with_spectrum: bool) -> int:
-        """Memory of the step: its tensors, the largest batch in float64, and what the solvers need."""
-        copies = 3 if with_spectrum else 1  # an SVD works on a copy and needs about another
-        largest = max(batch_bytes(batch) for batch in self.batches)
-        return self.read_bytes + copies * largest
+    @property
+    def elements(self) -> int:
+        """Elements of all matrices."""
+        return sum(stack.elements for stack in self.stacks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +78,7 @@ class Plan:
     @property
     def matrices(self) -> Iterator[Matrix]:
         """Every matrix, in the order they are solved."""
-        return (matrix for step in self.steps for batch in step.batches for matrix in batch)
+        return (matrix for step in self.steps for stack in step.stacks for matrix in stack.matrices)
 
     @property
     def read_bytes(self) -> int:
@@ -57,44 +86,47 @@ class Plan:
         return sum(step.read_bytes for step in self.steps)
 
     def working_bytes(self, *, with_spectrum: bool) -> int:
-        """Memory of the largest step."""
-        return max((step.working_bytes(with_spectrum=with_spectrum) for step in self.steps), default=0)
+        """Memory of the sweep: two steps' tensors (one solved, one read ahead) and the largest stack."""
+        sizes = [step.read_bytes for step in self.steps]
+        tensors = max([*sizes, *(a + b for a, b in pairwise(sizes))], default=0)
+        stacks = (stack for step in self.steps for stack in step.stacks)
+        return tensors + max((s.working_bytes(with_spectrum=with_spectrum) for s in stacks), default=0)
 
 
 def plan_sweep(matrices: Sequence[Matrix], index: TensorIndex, *, budget: int = DEFAULT_BUDGET) -> Plan:
-    """Group matrices into steps and batches.
+    """Group matrices into steps and stacks.
 
     Args:
         matrices: The selected ones.
         index: The checkpoint's headers, in file order.
-        budget: Bytes of float64 a batch and of tensors a step may hold, unless one matrix alone, or
-            the tensors of one stacked matrix, are larger.
+        budget: Bytes of tensors a step may hold, unless those of one matrix, or of matrices that share
+            a tensor, are more.
     """
     position = {name: i for i, name in enumerate(index)}
     units = sorted(_units(matrices), key=lambda unit: min(position[info.name] for info in _tensors(unit)))
-    steps: list[list[Matrix]] = []
+    steps: list[list[list[Matrix]]] = []
     held = 0
     for unit in units:
-        size = sum(batch_bytes([matrix]) for matrix in unit)
+        size = sum(info.nbytes for info in _tensors(unit))
         if not steps or held + size > budget:
             steps.append([])
             held = 0
-        steps[-1].extend(unit)
+        steps[-1].append(unit)
         held += size
     return Plan(
         steps=tuple(
             Step(
-                tensors=tuple(sorted(_tensors(step), key=lambda info: position[info.name])),
-                batches=tuple(_batches(step, budget)),
+                tensors=tuple(
+                    sorted(
+                        {info for unit in step for info in _tensors(unit)},
+                        key=lambda info: position[info.name],
+                    )
+                ),
+                stacks=tuple(stack for unit in step for stack in _stacks(unit)),
             )
             for step in steps
         )
     )
-
-
-def batch_bytes(batch: Sequence[Matrix]) -> int:
-    """Bytes of a batch in float64."""
-    return FLOAT64_BYTES * sum(prod(matrix.shape) for matrix in batch)
 
 
 def _tensors(matrices: Iterable[Matrix]) -> set[TensorInfo]:
@@ -114,11 +146,44 @@ def _units(matrices: Sequence[Matrix]) -> list[list[Matrix]]:
     return list({id(unit): unit for unit in unit_of.values()}.values())
 
 
-def _batches(step: Sequence[Matrix], budget: int) -> Iterator[tuple[Matrix, ...]]:
-    by_shape: dict[tuple[int, int], list[Matrix]] = {}
-    for matrix in step:
-        by_shape.setdefault(matrix.shape, []).append(matrix)
-    for shape, members in by_shape.items():
-        size = max(1, budget // (FLOAT64_BYTES * prod(shape)))
-        for start in range(0, len(members), size):
-            yield tuple(members[start : start + size])
+def _stacks(unit: list[Matrix]) -> Iterator[Stack]:
+    """A whole with its parts where one is there, each other matrix alone."""
+    left = list(unit)
+    for whole in sorted(unit, key=lambda matrix: -prod(matrix.shape)):
+        others = [matrix for matrix in left if matrix is not whole]
+        parts = _parts_of(whole, others)
+        if whole in left and parts:
+            yield Stack(parts=parts, whole=whole)
+            left = [matrix for matrix in others if matrix not in parts]
+    for matrix in left:
+        yield Stack(parts=(matrix,))
+
+
+def _parts_of(whole: Matrix, others: list[Matrix]) -> tuple[Matrix, ...]:
+    """Those of the others whose rows, in order, are exactly the rows of the whole; none if they are not."""
+    runs = _runs([whole])
+    placed = [(start, other) for other in others if (start := _place(_runs([other])[0], runs)) is not None]
+    parts = [other for _, other in sorted(placed, key=lambda pair: pair[0])]
+    return tuple(parts) if parts and _runs(parts) == runs else ()
+
+
+def _runs(matrices: Sequence[Matrix]) -> list[tuple[str, int, int, int]]:
+    """The stored rows (tensor, start, stop, step) of matrices below one another, in as few runs as can be."""
+    runs: list[tuple[str, int, int, int]] = []
+    for part in (part for matrix in matrices for part in matrix.slices):
+        for rows in part.rows or (range(part.shape[0]),):
+            name, start = part.tensor.name, rows.start
+            if runs and runs[-1][::2] == (name, start) and runs[-1][3] == rows.step == 1:
+                start = runs.pop()[1]
+            runs.append((name, start, rows.stop, rows.step))
+    return runs
+
+
+def _place(run: tuple[str, int, int, int], runs: list[tuple[str, int, int, int]]) -> int | None:
+    """How many rows come before this run's first one among those of `runs`; None if it is not there."""
+    before = 0
+    for name, start, stop, step in runs:
+        if name == run[0] and run[1] in range(start, stop, step):
+            return before + range(start, stop, step).index(run[1])
+        before += len(range(start, stop, step))
+    return None

@@ -1,20 +1,27 @@
-"""Read, cast, solve, emit: a plan carried out in bounded memory."""
+"""Read, cast, solve, emit: a plan carried out in bounded memory, reading ahead while it solves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
 
+from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
 from weightscope.families.assign import Matrix
-from weightscope.families.gather import write_matrix
-from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions, matrix_numbers
+from weightscope.families.gather import slice_of
+from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions, StackSolver
+from weightscope.spectra.workspace import Workspace
 from weightscope.sweep.devices import require_memory
-from weightscope.sweep.plan import Plan
+from weightscope.sweep.plan import Plan, Stack, Step
+
+# Types whose every value bfloat16 holds too, and those float32 does not.
+_BF16_VALUED = {"BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ", "F8_E8M0"}
+_DOUBLE = {"F64"}
 
 
 @dataclass(slots=True)
@@ -22,16 +29,16 @@ class Seconds:
     """Where the time of a sweep went."""
 
     read: float = 0.0
-    """Reading tensors from their source."""
+    """Waiting for tensors to be read from their source."""
     cast: float = 0.0
-    """Copying to the device, splitting, casting to float64."""
+    """Copying to the device, splitting, upcasting."""
     solve: float = 0.0
     """Computing."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a sweep is; handed to the observer after every batch."""
+    """How far a sweep is; handed to the observer after every stack."""
 
     total_bytes: int
     """Bytes of weights that will be read."""
@@ -57,60 +64,95 @@ def run_sweep(
     """
     require_memory(plan.working_bytes(with_spectrum=options.with_spectrum), device)
     progress = Progress(total_bytes=plan.read_bytes)
+    workspace = Workspace(device)
+    solver = StackSolver(options, workspace)
     with torch.inference_mode():
-        for step in plan.steps:
-            started = perf_counter()
-            stored = [source.read(info) for info in step.tensors]
-            progress.seconds.read += perf_counter() - started
-            started = perf_counter()
-            tensors = {
-                info.name: tensor.to(device) for info, tensor in zip(step.tensors, stored, strict=True)
-            }
-            del stored
-            progress.seconds.cast += perf_counter() - started
+        for step, tensors in _read_ahead(plan.steps, source, progress.seconds):
             before = progress.done_bytes
-            elements = sum(m.shape[0] * m.shape[1] for batch in step.batches for m in batch)
             solved = 0
-            for members in step.batches:
-                for matrix, numbers in zip(
-                    members, _solve(members, tensors, options, progress.seconds), strict=True
-                ):
+            for stack in step.stacks:
+                found = _solve(stack, tensors, solver, workspace, progress.seconds)
+                for matrix, numbers in zip(stack.matrices, found, strict=True):
                     yield matrix, numbers, progress
-                solved += len(members) * members[0].shape[0] * members[0].shape[1]
-                progress.done_bytes = before + step.read_bytes * solved // elements
+                solved += stack.elements
+                progress.done_bytes = before + step.read_bytes * solved // step.elements
                 if observe:
                     observe(progress)
 
 
+def _read_ahead(
+    steps: tuple[Step, ...], source: Source, seconds: Seconds
+) -> Iterator[tuple[Step, dict[str, torch.Tensor]]]:
+    """Each step with its tensors; the next one's are read by a thread while this one is solved."""
+
+    def read(tensors: tuple[TensorInfo, ...]) -> dict[str, torch.Tensor]:
+        return {info.name: source.read(info) for info in tensors}
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(read, steps[0].tensors) if steps else None
+        for position, step in enumerate(steps):
+            started = perf_counter()
+            assert coming is not None  # noqa: S101 - there is a step, so it was submitted
+            tensors = coming.result()
+            seconds.read += perf_counter() - started
+            following = steps[position + 1 : position + 2]
+            coming = reader.submit(read, following[0].tensors) if following else None
+            yield step, tensors
+
+
 def _solve(
-    members: tuple[Matrix, ...],
+    stack: Stack,
     tensors: dict[str, torch.Tensor],
-    options: SpectralOptions,
+    solver: StackSolver,
+    workspace: Workspace,
     seconds: Seconds,
 ) -> list[MatrixNumbers]:
     started = perf_counter()
-    device = next(iter(tensors.values())).device
     try:
-        batch = torch.empty(len(members), *members[0].shape, dtype=torch.float64, device=device)
-        for matrix, out in zip(members, batch, strict=True):
-            write_matrix(matrix, tensors, out)
+        whole, parts = _exact(stack, tensors, workspace)
         cast = perf_counter()
         seconds.cast += cast - started
-        numbers = matrix_numbers(batch, options)
+        types = {part.tensor.dtype for matrix in stack.parts for part in matrix.slices}
+        numbers = solver.solve(parts, whole, bf16_valued=types <= _BF16_VALUED)
         seconds.solve += perf_counter() - cast
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(members, device) from error
+        raise _too_large(stack, workspace.device) from error
     except RuntimeError as error:
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
-            raise _too_large(members, device) from error
+            raise _too_large(stack, workspace.device) from error
         raise
     return numbers
 
 
-def _too_large(members: tuple[Matrix, ...], device: torch.device) -> DeviceMemoryError:
-    rows, columns = members[0].shape
+def _exact(
+    stack: Stack, tensors: dict[str, torch.Tensor], workspace: Workspace
+) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    """The stack's values in a type that holds them exactly, side by side: the whole, and each part of it.
+
+    A transposed tensor stays as it lies, so that the copy runs along memory; the views are what the
+    model uses all the same.
+    """
+    slices = [part for matrix in stack.parts for part in matrix.slices]
+    dtype = torch.float64 if {part.tensor.dtype for part in slices} & _DOUBLE else torch.float32
+    rows, columns = sum(part.shape[0] for part in slices), slices[0].shape[1]
+    turned = all(part.transposed for part in slices)
+    memory = workspace.take("exact", *((columns, rows) if turned else (rows, columns)), dtype=dtype)
+    whole = memory.mT if turned else memory
+    row, parts = 0, []
+    for matrix in stack.parts:
+        first = row
+        for part in matrix.slices:
+            source = slice_of(tensors[part.tensor.name], part)
+            whole[row : row + part.shape[0]].copy_(source)
+            row += part.shape[0]
+        parts.append(whole[first:row])
+    return (whole if stack.whole else None), parts
+
+
+def _too_large(stack: Stack, device: torch.device) -> DeviceMemoryError:
+    rows, columns = stack.matrices[-1].shape
     return DeviceMemoryError(
-        f"{len(members)} matrices of {rows}x{columns} were to be solved on {device}.",
+        f"A matrix of {rows}x{columns} was to be solved on {device}.",
         "The device ran out of memory.",
         "Select smaller groups with --groups, or use a device with more memory.",
     )

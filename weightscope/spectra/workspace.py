@@ -1,0 +1,31 @@
+"""Memory kept for a whole sweep: fresh pages cost more than the arithmetic done in them."""
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+
+class Workspace:
+    """Named flat buffers on one device, grown when needed and never given back before the end.
+
+    Two tensors taken under one name and dtype share memory: a name belongs to one purpose.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        """A tensor of this shape whose content is whatever its last user left."""
+        size = prod(shape)
+        buffer = self._buffers.get((name, dtype))
+        if buffer is None or len(buffer) < size:
+            self._buffers.pop((name, dtype), None)  # before the new one is made, not after
+            buffer = self._buffers[name, dtype] = torch.empty(size, dtype=dtype, device=self.device)
+        return buffer[:size].view(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(buffer.nbytes for buffer in self._buffers.values())
