@@ -49,7 +49,7 @@ def test_blocks_run_and_print_what_the_page_shows(page, tmp_path):
             path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             done = subprocess.run(
                 command, cwd=tmp_path, capture_output=True, text=True, check=False,
-                env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"},
+                env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", "COLUMNS": "100"},
             )  # fmt: skip
             assert "Traceback" not in done.stderr, done.stderr
             printed = done.stdout if done.stdout.strip() else done.stderr

@@ -71,6 +71,11 @@ SPECTRUM_ERROR_COLUMNS = (
     Column("smallest_singular_value", "number", "σ_min; empty where the error exceeds a tenth of it"),
     Column("condition_number", "number", "σ₁/σ_min; empty where σ_min is"),
     Column("spectrum_error", "number", "bound on the error of any σ, over σ₁"),
+    Column("alpha", "number", "exponent of a power law fitted to the largest eigenvalues of WᵀW"),
+    Column("alpha_xmin", "number", "smallest eigenvalue of that tail, by Kolmogorov–Smirnov"),
+    Column("alpha_ks_distance", "number", "Kolmogorov–Smirnov distance of the fit"),
+    Column("mp_edge", "number", "σ̂(√m+√n): where noise of the spectrum's median would end"),
+    Column("mp_spikes", "integer", "number of σ above it"),
 )
 _EPSILON_PREFIX = "epsilon_rank_"
 

@@ -770,7 +770,7 @@ PLOTS: dict[str, tuple[Sequence[str], str, Sequence[str]]] = {
         "SelectionError",
         ["'status'", "no such column of numbers"],
     ),
-    "quantity of a spectrum": (["--quantity", "alpha"], "SelectionError", ["'alpha'"]),
+    "quantity of another tool": (["--quantity", "log_norm"], "SelectionError", ["'log_norm'"]),
     "unknown ending": (["--out", "{}/x.docx"], "OutputError", ["x.docx", ".png, .svg or .pdf"]),
     "no ending": (["--out", "{}/picture"], "OutputError", ["picture", ".png, .svg or .pdf"]),
     "a folder": (["--out", "{}"], "OutputError", [".png, .svg or .pdf"]),

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weightscope.spectra import bounds
-from weightscope.spectra.gram import gram32, gram64, proves_upper_bound
+from weightscope.spectra.gram import gram32, gram64, proves_upper_bound, rounded32
 from weightscope.spectra.lanczos import Lanczos, Operator
 from weightscope.spectra.workspace import Workspace
 
@@ -140,6 +140,8 @@ def _by_lanczos(
     widest = (1 + rtol / 10) ** 2 if bound is Bound.AUDITED else (1 + rtol) ** 2 - allowance
     gram = problem.gram if precision == torch.float32 else None
     operator = _implicit(tall, workspace) if gram is None else _explicit(gram)
+    if bound is Bound.PROVED and problem.gram64 is None:
+        problem = replace(problem, gram64=gram64(problem.tall, workspace))
     look = 4
     while run.steps < run.max_steps:
         run.step(operator)
@@ -186,10 +188,14 @@ def _gram_if_far(
     rows, columns = tall.shape
     theta, weights = run.top()
     near = run.betas[-1] * abs(float(weights[-1])) <= _FAR * theta
-    if near or tall.dtype != torch.float32 or not (problem.bf16_valued or rows >= 4 * columns):
+    cheap = problem.bf16_valued or rows >= 4 * columns or problem.gram64 is not None
+    if near or tall.dtype != torch.float32 or not cheap:
         return None
     gram = workspace.take("extremal.gram", columns, columns, dtype=torch.float32)
-    gram32(tall, gram, bf16_valued=problem.bf16_valued)
+    if problem.gram64 is not None:
+        rounded32(problem.gram64, gram)
+    else:
+        gram32(tall, gram, bf16_valued=problem.bf16_valued)
     return gram
 
 
@@ -208,12 +214,10 @@ def _finish(
     """Evaluate the vector of a finished run and bound the value; None where the interval is too wide."""
     vector = run.vector(weights)
     value = math.sqrt(problem.evaluate(vector))
-    gram = None
     if bound is Bound.PROVED:
-        upper = value * (1 + rtol)
-        gram = gram64(problem.tall, workspace) if problem.gram64 is None else problem.gram64
-        rows, squares = len(problem.tall), problem.squares()
-        if not proves_upper_bound(gram, upper**2, squares=squares, rows=rows, workspace=workspace):
+        assert problem.gram64 is not None  # noqa: S101 - formed before the run
+        upper, rows, squares = value * (1 + rtol), len(problem.tall), problem.squares()
+        if not proves_upper_bound(problem.gram64, upper**2, squares=squares, rows=rows, workspace=workspace):
             return None
     elif bound is Bound.RESIDUAL:
         upper = math.sqrt(value**2 + _residual(problem.tall, vector, value**2))
@@ -225,7 +229,9 @@ def _finish(
         upper = max(value, math.sqrt(root + rounding))
         if upper > value * (1 + rtol):
             return None
-    return Top(value=value, upper=upper, bound=bound, steps=run.steps, method="lanczos", gram64=gram)
+    return Top(
+        value=value, upper=upper, bound=bound, steps=run.steps, method="lanczos", gram64=problem.gram64
+    )
 
 
 def _by_eigh(problem: Problem, rtol: float, bound: Bound, workspace: Workspace) -> Top:

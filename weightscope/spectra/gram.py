@@ -55,7 +55,20 @@ def gram32(
         for left in range(0, len(out), _PANEL):
             right = min(left + _PANEL, len(out))
             out[left:, left:right].addmm_(tall[:, left:].mT, tall[:, left:right], beta=0)
-            out[left:right, right:] = out[right:, left:right].mT
+    _mirror(out)
+
+
+def rounded32(gram: Float[Tensor, "size size"], out: Float[Tensor, "size size"]) -> None:
+    """The whole of a `gram64`, rounded to float32, to find vectors with."""
+    out.copy_(gram)
+    _mirror(out)
+
+
+def _mirror(gram: Float[Tensor, "size size"]) -> None:
+    """Write the panels below the diagonal above it."""
+    for left in range(0, len(gram), _PANEL):
+        right = min(left + _PANEL, len(gram))
+        gram[left:right, right:] = gram[right:, left:right].mT
 
 
 @contextmanager

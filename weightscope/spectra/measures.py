@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weightscope.spectra.marchenko_pastur import noise_edge
+from weightscope.spectra.power_law import fit_power_law
+
 
 def stable_rank_of(frobenius_norm: float, spectral_norm: float) -> float:
     r"""Stable rank $\|W\|_F / \|W\|_2$, not squared; NaN for a zero matrix.
@@ -67,18 +70,26 @@ def epsilon_rank_of(singular_values: Float[Tensor, " rank"], epsilon: float) -> 
 
 
 def spectrum_measures(
-    singular_values: Float[Tensor, " rank"], *, epsilon: Sequence[float], relative_error: float
+    singular_values: Float[Tensor, " rank"],
+    *,
+    shape: tuple[int, int],
+    epsilon: Sequence[float],
+    relative_error: float,
 ) -> dict[str, float]:
     """Every column of the table that needs the whole spectrum.
 
     Args:
-        singular_values: Shape (rank,), descending, float64, the first one positive.
+        singular_values: Shape (min(shape),), descending, float64, the first one positive.
+        shape: (m, n).
         epsilon: Thresholds of the ε-ranks.
         relative_error: Absolute error of any value over the largest one. The smallest value and the
             condition number are NaN where it exceeds a tenth of the smallest value.
     """
     largest, smallest = float(singular_values[0]), float(singular_values[-1])
     known = relative_error * largest <= smallest / 10
+    # A value that its error swallows is no sample of the tail.
+    tail = fit_power_law(singular_values[singular_values > 10 * relative_error * largest].square())
+    noise = noise_edge(singular_values, *shape)
     return {
         "nuclear_norm": nuclear_norm_of(singular_values),
         "effective_rank": effective_rank_of(singular_values),
@@ -89,4 +100,9 @@ def spectrum_measures(
         "smallest_singular_value": smallest if known else math.nan,
         "condition_number": largest / smallest if known else math.nan,
         "spectrum_error": relative_error,
+        "alpha": tail.alpha,
+        "alpha_xmin": tail.xmin,
+        "alpha_ks_distance": tail.ks_distance,
+        "mp_edge": noise.edge,
+        "mp_spikes": noise.spikes,
     }

@@ -176,7 +176,7 @@ class StackSolver:
                 whole = spectrum(matrix.to(torch.float64)[None])
                 singular_values = whole.values[0].cpu() * unscale
                 method = f"{method}+{whole.method}"
-                values |= self._spectrum_values(whole, unscale)
+                values |= self._spectrum_values(whole, (rows, columns), unscale)
         return MatrixNumbers(
             status=status, method=method, bound=bound, values=values, singular_values=singular_values
         )
@@ -221,12 +221,16 @@ class StackSolver:
                 found.add(getattr(top, name), f"stack.{name}", self._workspace)
         return top
 
-    def _spectrum_values(self, whole: Spectrum, unscale: float) -> dict[str, float]:
+    def _spectrum_values(self, found: Spectrum, shape: tuple[int, int], unscale: float) -> dict[str, float]:
         values = spectrum_measures(
-            whole.values[0].cpu(), epsilon=self._options.epsilon, relative_error=whole.relative_error
+            found.values[0].cpu(),
+            shape=shape,
+            epsilon=self._options.epsilon,
+            relative_error=found.relative_error,
         )
-        for name in ("nuclear_norm", "smallest_singular_value"):
+        for name in ("nuclear_norm", "smallest_singular_value", "mp_edge"):
             values[name] *= unscale
+        values["alpha_xmin"] *= unscale * unscale  # of eigenvalues: squares
         return values
 
 
