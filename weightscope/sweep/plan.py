@@ -17,6 +17,8 @@ from weightscope.families.assign import Matrix
 # A step this large keeps the reader busy while it is solved; larger ones gain nothing.
 DEFAULT_BUDGET = 128 * 2**20
 _FLOAT32_BYTES, _FLOAT64_BYTES = 4, 8
+# As many as spectra/extremal.py takes steps at most, and one: importing it from here would load torch.
+_LANCZOS_VECTORS = 601
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +46,10 @@ class Stack:
         size = sum(prod(matrix.shape) for matrix in self.parts)
         exact = size * (_FLOAT64_BYTES if wide else _FLOAT32_BYTES)
         short = max(min(matrix.shape) for matrix in self.matrices)
+        # Of the solvers: a Gram matrix, its factor and a float32 one; the Lanczos basis.
         grams = 3 * _FLOAT64_BYTES * short * short
-        return exact + grams + (3 * _FLOAT64_BYTES * size if with_spectrum else 0)
+        basis = _LANCZOS_VECTORS * _FLOAT64_BYTES * short
+        return exact + grams + basis + (3 * _FLOAT64_BYTES * size if with_spectrum else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
