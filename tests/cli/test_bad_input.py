@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -627,24 +628,30 @@ def test_nothing_is_read_when_the_report_cannot_be_written(
     assert_error(run("analyze", model, "--out", in_the_way(tmp_path) / "x"), "OutputError")
 
 
-@pytest.fixture
-def limit_files() -> Iterator[Callable[[int], None]]:
-    """Let writes beyond so many bytes of a file fail, as on a full disk."""
+@contextmanager
+def limit_files(size: int) -> Iterator[None]:
+    """Let writes beyond so many bytes of a file fail, as on a full disk.
+
+    Only around the call: pytest's own output may go to a file as well.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 5000, 20_000])
-def test_a_disk_that_fills_leaves_the_earlier_report(
-    size: int, out: Path, tmp_path: Path, run: Run, limit_files: Callable[[int], None]
-) -> None:
+def test_a_disk_that_fills_leaves_the_earlier_report(size: int, out: Path, tmp_path: Path, run: Run) -> None:
     model = write_gpt2(tmp_path / "model")
     before = content(out)
-    limit_files(size)
-    assert_error(run("analyze", model, "--out", out), "OutputError", str(out), "File too large")
+    with limit_files(size):
+        again = run("analyze", model, "--out", out)
+        anew = run("analyze", model, "--out", tmp_path / "new")
+    assert_error(again, "OutputError", str(out), "File too large")
     assert content(out) == before
-    assert_error(run("analyze", model, "--out", tmp_path / "new"), "OutputError", "File too large")
+    assert_error(anew, "OutputError", "File too large")
     assert content(tmp_path / "new") == {}
 
 
@@ -800,13 +807,13 @@ def test_plots_that_cannot_be(
     assert content(tmp_path) == before
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_a_disk_that_fills_leaves_the_earlier_picture(
-    ending: str, table: Path, tmp_path: Path, run: Run, limit_files: Callable[[int], None]
+    ending: str, table: Path, tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / f"x.{ending}").write_text("earlier")
-    limit_files(1000)
-    done = run("plot", table, "--out", tmp_path / f"x.{ending}")
+    with limit_files(1000):
+        done = run("plot", table, "--out", tmp_path / f"x.{ending}")
     assert_error(done, "OutputError", f"x.{ending}", "File too large")
     assert content(tmp_path) == {f"x.{ending}": b"earlier"}
 
