@@ -14,7 +14,7 @@ PACKAGE = Path(weightscope.__file__).parent
 _FOLDERS = {
     "checkpoints": "dtypes header reference source folder local memory pickled quantized stream",
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
-    "spectra": "workspace moments gram lanczos bounds extremal spectrum power_law marchenko_pastur "
+    "spectra": "workspace precision moments gram lanczos bounds extremal spectrum power_law marchenko_pastur "
     "measures numbers",
     "sweep": "plan devices run",
     "cli": "options progress render analyze inspect families plot app",

@@ -102,10 +102,43 @@ def test_devices():
         resolve_device("cuda:99")
 
 
-def test_threads_and_precision_are_left_as_found(tmp_path):
-    before = (torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.is_grad_enabled())
-    weightscope.analyze(write_gpt2(tmp_path), spectrum=True)
-    assert (torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.is_grad_enabled()) == before
+def settings():
+    backends = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
+    return (
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        *(getattr(backend, "fp32_precision", None) for backend in backends),
+    )
+
+
+PRECISIONS = {
+    "highest": lambda: torch.set_float32_matmul_precision("highest"),
+    "medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "tf32": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+}
+if hasattr(torch.backends.mkldnn, "matmul"):
+    PRECISIONS["bf16 on this backend"] = lambda: setattr(
+        torch.backends.mkldnn.matmul, "fp32_precision", "bf16"
+    )
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_settings_change_no_number_and_are_left_as_found(tmp_path, name):
+    folder = write_gpt2(tmp_path, layers=1, width=160)  # beyond the size that is solved directly
+    try:
+        torch.set_float32_matmul_precision("highest")
+        expected = values(folder, spectrum=True)
+        PRECISIONS[name]()
+        before = settings()
+        found = values(folder, spectrum=True)
+        assert settings() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    for column in expected.columns:
+        if expected[column].dtype.kind == "f":
+            assert found[column].tolist() == pytest.approx(
+                expected[column].tolist(), rel=1e-12, nan_ok=True
+            ), column
 
 
 @pytest.mark.gpu

@@ -5,13 +5,11 @@ They are additive over row blocks: that of QKV is the sum of those of Q, K and V
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weightscope.spectra.precision import float32_products
 from weightscope.spectra.workspace import Workspace
 
 # Rows cast to float64 at a time, and columns of a panel of the lower triangle: the products stay large
@@ -51,7 +49,7 @@ def gram32(
     Where every value is one of bfloat16, products of bfloat16 are exact and the matrix units may be
     used; their sums are float32 either way.
     """
-    with _matmul_precision("medium" if bf16_valued and tall.device.type == "cpu" else None):
+    with float32_products("bfloat16" if bf16_valued else "exact"):
         for left in range(0, len(out), _PANEL):
             right = min(left + _PANEL, len(out))
             out[left:, left:right].addmm_(tall[:, left:].mT, tall[:, left:right], beta=0)
@@ -69,20 +67,6 @@ def _mirror(gram: Float[Tensor, "size size"]) -> None:
     for left in range(0, len(gram), _PANEL):
         right = min(left + _PANEL, len(gram))
         gram[left:right, right:] = gram[right:, left:right].mT
-
-
-@contextmanager
-def _matmul_precision(precision: str | None) -> Iterator[None]:
-    """Set the process-wide precision of float32 products, and put it back."""
-    if precision is None:
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def proves_upper_bound(

@@ -13,6 +13,7 @@ from torch import Tensor
 from weightscope.spectra.extremal import Bound, Problem, Top, largest_singular_value
 from weightscope.spectra.measures import gaussian_stable_rank, spectrum_measures, stable_rank_of
 from weightscope.spectra.moments import Sums, product_squares, scale_exponent, stacked, sums_and_product
+from weightscope.spectra.precision import float32_products
 from weightscope.spectra.spectrum import Spectrum, spectrum
 from weightscope.spectra.workspace import Workspace
 
@@ -103,6 +104,12 @@ class StackSolver:
             whole: The parts below one another, in the same memory.
             bf16_valued: Whether bfloat16 holds every value.
         """
+        with float32_products("exact"):
+            return self._solve(parts, whole, bf16_valued)
+
+    def _solve(
+        self, parts: Sequence[Float[Tensor, "_ columns"]], whole: Tensor | None, bf16_valued: bool
+    ) -> list[MatrixNumbers]:
         known = [_Part(peak=_peak(part)) for part in parts]
         self._sums = {name: _GramSum() for name in ("gram", "gram64")}
         self._adding = whole is not None

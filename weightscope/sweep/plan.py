@@ -19,6 +19,8 @@ DEFAULT_BUDGET = 128 * 2**20
 _FLOAT32_BYTES, _FLOAT64_BYTES = 4, 8
 # As many as spectra/extremal.py takes steps at most, and one: importing it from here would load torch.
 _LANCZOS_VECTORS = 601
+# As many as spectra/gram.py casts at a time.
+_GRAM_ROWS = 2560
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +48,9 @@ class Stack:
         size = sum(prod(matrix.shape) for matrix in self.parts)
         exact = size * (_FLOAT64_BYTES if wide else _FLOAT32_BYTES)
         short = max(min(matrix.shape) for matrix in self.matrices)
-        # Of the solvers: a Gram matrix, its factor and a float32 one; the Lanczos basis.
-        grams = 3 * _FLOAT64_BYTES * short * short
+        # Of the solvers: two Gram matrices and a factor, the rows they are formed of, two in float32; the
+        # Lanczos basis.
+        grams = _FLOAT64_BYTES * short * (4 * short + min(size // short, _GRAM_ROWS))
         basis = _LANCZOS_VECTORS * _FLOAT64_BYTES * short
         return exact + grams + basis + (3 * _FLOAT64_BYTES * size if with_spectrum else 0)
 
