@@ -117,7 +117,7 @@ def largest_singular_value(
             found = _by_lanczos(problem, precision, rtol, bound, seed, workspace)
             if found is not None:
                 return found
-    return _by_eigh(problem, rtol, bound, workspace)
+    return _by_eigh(problem, rtol, workspace)
 
 
 def _precisions(stored: torch.dtype, rtol: float) -> list[torch.dtype]:
@@ -126,18 +126,42 @@ def _precisions(stored: torch.dtype, rtol: float) -> list[torch.dtype]:
     return [torch.float32, torch.float64] if narrow else [torch.float64]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Goal:
+    """When a run is done, and what may then be said."""
+
+    bound: Bound
+    rtol: float
+    limit: float
+    """What Σ p_j(λ₁)² stays below, but for the failure probability."""
+    allowance: float
+    """Rounding of the run allowed for, relative to λ₁."""
+
+    @property
+    def widest(self) -> float:
+        """How far beyond the largest Ritz value, as a factor, λ₁ may lie at the end."""
+        if self.bound is Bound.AUDITED:  # nearly the whole interval is left to the rounding found afterwards
+            return (1 + self.rtol / 10) ** 2
+        return (1 + self.rtol) ** 2 - self.allowance
+
+    def is_reached(self, run: Lanczos, theta: float, weights: Float[Tensor, " steps"]) -> bool:
+        """Whether the run's interval is narrow enough, or its residual small enough where that decides."""
+        if self.bound in (Bound.RESIDUAL, Bound.PROVED):
+            return run.betas[-1] * abs(float(weights[-1])) <= self.rtol * theta
+        return bounds.is_upper_bound(self.widest * theta, run, self.limit)
+
+
 def _by_lanczos(
     problem: Problem, precision: torch.dtype, rtol: float, bound: Bound, seed: int, workspace: Workspace
 ) -> Top | None:
+    """By Lanczos in this precision; None where the interval is still too wide at the end."""
     tall = problem.tall
     if tall.dtype != precision:
         tall = workspace.take("extremal.double", *tall.shape).copy_(tall)
     size = tall.shape[1]
     run = Lanczos(size, dtype=precision, seed=seed, max_steps=_MAX_STEPS, workspace=workspace)
     limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
-    allowance = _ALLOWANCE[precision]
-    # An audited run goes on until nearly the whole interval is left to the rounding found afterwards.
-    widest = (1 + rtol / 10) ** 2 if bound is Bound.AUDITED else (1 + rtol) ** 2 - allowance
+    goal = _Goal(bound=bound, rtol=rtol, limit=limit, allowance=_ALLOWANCE[precision])
     gram = problem.gram if precision == torch.float32 else None
     operator = _implicit(tall, workspace) if gram is None else _explicit(gram)
     if bound is Bound.PROVED and problem.gram64 is None:
@@ -148,19 +172,16 @@ def _by_lanczos(
         if run.steps == _IMPLICIT_STEPS and gram is None:
             gram = _gram_if_far(problem, run, tall, workspace)
             operator = operator if gram is None else _explicit(gram)
-        if run.steps < look and run.steps < run.max_steps and run.betas[-1] > 0:
+        ended = run.steps == run.max_steps or run.betas[-1] == 0
+        if run.steps < look and not ended:
             continue
         look += max(2, run.steps // 12)
         theta, weights = run.top()
-        if bound in (Bound.RESIDUAL, Bound.PROVED):
-            if run.betas[-1] * abs(float(weights[-1])) > rtol * theta and run.betas[-1] > 0:
-                continue
-        elif not bounds.is_upper_bound(widest * theta, run, limit):
-            if run.betas[-1] == 0:
-                return None
-            continue
-        top = _finish(problem, run, theta, weights, widest * theta, limit, allowance, rtol, bound, workspace)
-        return top and replace(top, gram=gram)
+        if goal.is_reached(run, theta, weights):
+            top = _finish(problem, run, theta, weights, goal, workspace)
+            return top and replace(top, gram=gram)
+        if ended:
+            return None
     return None
 
 
@@ -204,37 +225,33 @@ def _finish(
     run: Lanczos,
     theta: float,
     weights: Float[Tensor, " steps"],
-    widest: float,
-    limit: float,
-    allowance: float,
-    rtol: float,
-    bound: Bound,
+    goal: _Goal,
     workspace: Workspace,
 ) -> Top | None:
     """Evaluate the vector of a finished run and bound the value; None where the interval is too wide."""
     vector = run.vector(weights)
     value = math.sqrt(problem.evaluate(vector))
-    if bound is Bound.PROVED:
+    if goal.bound is Bound.PROVED:
         assert problem.gram64 is not None  # noqa: S101 - formed before the run
-        upper, rows, squares = value * (1 + rtol), len(problem.tall), problem.squares()
+        upper, rows, squares = value * (1 + goal.rtol), len(problem.tall), problem.squares()
         if not proves_upper_bound(problem.gram64, upper**2, squares=squares, rows=rows, workspace=workspace):
             return None
-    elif bound is Bound.RESIDUAL:
+    elif goal.bound is Bound.RESIDUAL:
         upper = math.sqrt(value**2 + _residual(problem.tall, vector, value**2))
     else:
-        root = bounds.upper_bound(theta, widest, run, limit)
-        rounding = allowance * theta
-        if bound is Bound.AUDITED:
+        root = bounds.upper_bound(theta, goal.widest * theta, run, goal.limit)
+        rounding = goal.allowance * theta
+        if goal.bound is Bound.AUDITED:
             rounding = bounds.rounding_of(run, theta, _pieces(problem.tall, _BLOCK_ELEMENTS), workspace)
         upper = max(value, math.sqrt(root + rounding))
-        if upper > value * (1 + rtol):
+        if upper > value * (1 + goal.rtol):
             return None
     return Top(
-        value=value, upper=upper, bound=bound, steps=run.steps, method="lanczos", gram64=problem.gram64
+        value=value, upper=upper, bound=goal.bound, steps=run.steps, method="lanczos", gram64=problem.gram64
     )
 
 
-def _by_eigh(problem: Problem, rtol: float, bound: Bound, workspace: Workspace) -> Top:
+def _by_eigh(problem: Problem, rtol: float, workspace: Workspace) -> Top:
     """By a full eigendecomposition of WᵀW in float64, then proved: beside it the proof costs nothing."""
     gram = gram64(problem.tall, workspace) if problem.gram64 is None else problem.gram64
     _, vectors = torch.linalg.eigh(gram)  # of the lower triangle
