@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import weightscope
 from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint, write_gpt2
-from weightscope.errors import OptionError, SelectionError
+from weightscope.errors import CheckpointFormatError, OptionError, SelectionError
 
 
 def test_selection(tmp_path):
@@ -116,6 +117,18 @@ def test_options_out_of_range(options):
 def test_sources_that_hold_no_weights(source):
     with pytest.raises(OptionError, match="Weights can be read from"):
         weightscope.analyze(source)
+
+
+def test_arrays_that_are_no_tensors_are_not_passed_over():
+    with pytest.raises(CheckpointFormatError, match="not a torch tensor"):
+        weightscope.analyze({"a.weight": np.eye(4)}, groups="all")
+
+
+def test_single_numbers_and_implied_spectra(tmp_path):
+    analysis = weightscope.analyze(write_gpt2(tmp_path), layers=1, epsilon=0.25)
+    assert set(analysis.table["layer"]) == {1}
+    assert "epsilon_rank_0.25" in analysis.table
+    assert len(analysis.spectra) > 0
 
 
 def test_plot_and_label(tmp_path):

@@ -84,6 +84,13 @@ def test_a_failure_leaves_the_old_report(analysis, tmp_path, monkeypatch, failin
     assert content(out) == before
 
 
+def test_what_a_killed_run_left_is_cleared_away(analysis, tmp_path):
+    out = tmp_path / "out"
+    (out / ".weightscope-killed").mkdir(parents=True)
+    analysis.save(out)
+    assert set(content(out)) == set(REPORT_FILES)
+
+
 def test_a_folder_that_cannot_be_made(analysis, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="Not a directory"):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 # As `weightscope.spectra.extremal.Bound`, which to import would load torch.
+DEFAULT_EPSILON = (1e-3, 1e-2)
 BOUNDS = ("residual", "probable", "audited", "proved")
 
 
@@ -167,9 +168,9 @@ def analyze(
     source: Openable,
     *,
     groups: str | Iterable[str] = DEFAULT_GROUPS,
-    layers: str | Iterable[int] | None = None,
+    layers: str | int | Iterable[int] | None = None,
     spectrum: bool = False,
-    epsilon: Iterable[float] = (1e-3, 1e-2),
+    epsilon: float | Iterable[float] = DEFAULT_EPSILON,
     device: str = "auto",
     rtol: float = 1e-6,
     bound: str = "probable",
@@ -185,7 +186,7 @@ def analyze(
         groups: Roles to analyse, or `"all"`.
         layers: Layers to analyse, as numbers or text like `"0-3,7"`; None for all.
         spectrum: Whether to compute every singular value.
-        epsilon: Thresholds of the ε-ranks, each in (0, 1); used with `spectrum`.
+        epsilon: Thresholds of the ε-ranks, each in (0, 1); others than the default imply `spectrum`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
         rtol: Relative width of the interval around the spectral norm.
         bound: What stands behind the upper end of that interval: `residual`, `probable`, `audited`, `proved`.
@@ -202,11 +203,13 @@ def analyze(
     Raises:
         WeightscopeError: One of its subclasses, for everything that can be wrong with the input.
     """
+    thresholds = (float(epsilon),) if isinstance(epsilon, (int, float)) else tuple(epsilon)
     options = Options(
         groups=parse_groups(groups),
         layers=parse_layers(layers),
-        spectrum=spectrum,
-        epsilon=tuple(epsilon),
+        # Thresholds of one's own are of no use without a spectrum, so they imply it, as on the command line.
+        spectrum=spectrum or thresholds != DEFAULT_EPSILON,
+        epsilon=thresholds,
         device=device,
         rtol=rtol,
         bound=bound,

@@ -172,6 +172,9 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str
             label=str(group),
         )
         handles.setdefault(f"{group} (cross)" if cross else str(group), line)
+    if not table["group"].isin(panel.groups).any():
+        axes.text(0.5, 0.5, "no such matrices", transform=axes.transAxes, ha="center", color="0.35")
+        axes.set_xticks([])
     if baseline := _BASELINE.get(panel.quantity):
         _draw_baselines(axes, table[table["group"].isin(panel.groups)], baseline, handles)
 
@@ -184,18 +187,20 @@ def _draw_baselines(axes: Axes, table: pd.DataFrame, column: str, handles: dict[
             groups_at.setdefault(round(float(value), 6), []).append(str(group))
     highest = max(groups_at, default=0.0)
     for value, groups in groups_at.items():
-        above = value == highest  # the others below their lines, or two close ones would overlap
         line = axes.axhline(value, color="0.35", linestyle=":", linewidth=1.3, zorder=1)
+        # Outside, where no data are; two close lines have their names above and below.
+        close = any(0 < abs(value - other) < 0.08 * highest for other in groups_at)
         axes.annotate(
             " ".join(groups),
             xy=(1.0, value),
             xycoords=("axes fraction", "data"),
-            xytext=(-3, 2 if above else -2),
+            xytext=(4, 0),
             textcoords="offset points",
-            ha="right",
-            va="bottom" if above else "top",
-            fontsize=8,
+            ha="left",
+            va="center" if not close else "bottom" if value == highest else "top",
+            fontsize=7.5,
             color="0.35",
+            annotation_clip=False,
         )
         handles.setdefault("Gaussian", line)
 

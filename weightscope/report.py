@@ -17,6 +17,7 @@ from weightscope.table import write_csv
 if TYPE_CHECKING:
     import pandas as pd
 
+_STAGING = ".weightscope-"
 PLOTTED = ("stable_rank", "frobenius_norm")
 # Everything a report may consist of. What an earlier run left and this one does not write is removed,
 # so that a folder never mixes two runs. The provenance comes last: with it the report is complete.
@@ -72,7 +73,9 @@ def write_report(
         OutputError: Something could not be written; an earlier report is untouched.
     """
     check_writable(folder)
-    staging = Path(tempfile.mkdtemp(prefix=".weightscope-", dir=folder))
+    for left in folder.glob(f"{_STAGING}*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
     try:
         write_csv(table, staging / "matrices.csv")
         table.to_parquet(staging / "matrices.parquet", index=False)

@@ -79,3 +79,32 @@ def test_a_family_by_wish(tmp_path):
 def test_a_wish_that_fits_nothing(tmp_path):
     with pytest.raises(FamilyMismatch, match="None of its layer templates matches"):
         opened(tmp_path, gpt2_tensors(), family="bert")
+
+
+def test_cross_attention_is_guessed_apart_and_not_stacked(tmp_path):
+    names = {
+        "decoder.block.0.layer.0.SelfAttention": "qkvo",
+        "decoder.block.0.layer.1.EncDecAttention": "qkvo",
+    }
+    tensors = {
+        f"{path}.{leaf}.weight": torch.randn(8, 8) for path, leaves in names.items() for leaf in leaves
+    }
+    with opened(tmp_path, tensors, {"model_type": "new"}) as checkpoint:
+        kinds = {(m.attention_kind, str(m.group)) for m in checkpoint.matrices}
+        assert ("self", "QKV") in kinds
+        assert ("cross", "QKV") not in kinds
+        assert {("cross", group) for group in "QKV"} <= kinds
+
+
+def test_two_guesses_for_one_place_leave_the_second_as_other(tmp_path):
+    tensors = {f"layers.0.{path}.q_proj.weight": torch.randn(4, 4) for path in ("one", "two")}
+    with opened(tmp_path, tensors, {"model_type": "new"}) as checkpoint:
+        assert [(m.layer, str(m.group)) for m in checkpoint.matrices] == [(0, "Q"), (None, "other")]
+
+
+def test_what_is_not_guessed_is_said(tmp_path):
+    tensors = {**llama_tensors(), "model.layers.0.extra.weight": torch.randn(3, 4)}
+    with opened(tmp_path, tensors, {"model_type": "new"}) as checkpoint:
+        assert (
+            "No role was guessed for 1 tensors, such as 'model.layers.0.extra.weight'" in checkpoint.notes[-1]
+        )

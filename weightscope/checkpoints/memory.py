@@ -63,8 +63,14 @@ def _describe(reference: str, state: Mapping[str, Any]) -> tuple[TensorIndex, di
     owners: dict[tuple[object, ...], str] = {}
     position = 0
     for name, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor):  # extra state: no weights in it
-            continue
+        if not isinstance(tensor, torch.Tensor):
+            if hasattr(tensor, "shape") and hasattr(tensor, "dtype"):
+                raise CheckpointFormatError(
+                    f"The weights of {reference!r} were asked for.",
+                    f"{name!r} is a {type(tensor).__module__}.{type(tensor).__name__}, not a torch tensor.",
+                    "Convert it with torch.as_tensor(...) first.",
+                )
+            continue  # a module's extra state: no weights in it
         _refuse_unreadable(f"The weights of {reference!r} were asked for.", name, tensor)
         shape = tuple(tensor.shape)
         same = (tensor.device, tensor.data_ptr(), shape, tensor.stride(), tensor.dtype)

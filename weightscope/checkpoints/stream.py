@@ -46,14 +46,15 @@ def open_source(source: Openable, *, allow_pickle: bool = False) -> Source:
 
 
 def _open(source: Any, allow_pickle: bool) -> Source:
-    # A live module can only exist where torch is loaded already; asking for a path must not load it.
-    if torch := sys.modules.get("torch"):
+    if isinstance(source, Mapping):
         from weightscope.checkpoints.memory import MemorySource
 
-        if isinstance(source, torch.nn.Module):
-            return MemorySource.of_module(source)
-        if isinstance(source, Mapping):
-            return MemorySource("state_dict", source, None)
+        return MemorySource("state_dict", source, None)
+    # A live module can only exist where torch is loaded already; asking for a path must not load it.
+    if (torch := sys.modules.get("torch")) and isinstance(source, torch.nn.Module):
+        from weightscope.checkpoints.memory import MemorySource
+
+        return MemorySource.of_module(source)
     if isinstance(source, CheckpointRef):
         reference = source
     elif isinstance(source, Path):

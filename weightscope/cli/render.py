@@ -47,7 +47,7 @@ def analysis(found: Analysis, files: Sequence[Path]) -> None:
     summary = found.summary
     out.print(Text(f"{summary['checkpoint']}  ({summary['family']})", style="bold"), soft_wrap=True)
     if summary["groups"]:
-        out.print(_group_table(summary["groups"]))
+        _print_whole(out, _group_table(summary["groups"]))
         out.print(_over_all(summary["all"]))
         out.print(_preservation(summary["norm_preservation"]))
     else:
@@ -94,6 +94,13 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def _print_whole(out: Console, table: Table) -> None:
+    """Print a table as wide as it needs: a narrow terminal breaks its lines, and loses no column."""
+    width = Console(width=10_000).measure(table).maximum
+    whole = out if width <= out.width else Console(file=out.file, width=width, highlight=False)
+    whole.print(table)
+
+
 def _over_all(entry: Mapping[str, Any]) -> Text:
     return Text(
         "over QKV, O, M1, G, M2:\n"
@@ -109,7 +116,11 @@ def _preservation(found: Mapping[str, Any]) -> Text:
     worst = max(within, key=lambda entry: float(entry["max_over_min"]))
     spread = sum(entry["coefficient_of_variation"] for entry in within) / len(within)
     over = [entry for entry in found["over_layers"] if entry["group"] in found["groups"]]
-    layers = ", ".join(f"{entry['group']} {_figure(entry['max_over_min'])}" for entry in over)
+    several = len({entry["stack"] for entry in over}) > 1
+    layers = ", ".join(
+        f"{entry['stack'] + ' ' if several else ''}{entry['group']} {_figure(entry['max_over_min'])}"
+        for entry in over
+    )
     return Text(
         "norm preservation, Frobenius norms of QKV, M1 and M2:\n"
         f"  within a layer: max/min up to {_figure(worst['max_over_min'])} (layer {worst['layer']}), "

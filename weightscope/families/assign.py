@@ -7,13 +7,14 @@ reason. Nothing here reads a weight.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
+from weightscope.families.guess import UNKNOWN
 from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
 from weightscope.families.spec import (
     ATTENTION_GROUPS,
@@ -163,7 +164,7 @@ def assign(
                 name=name, dtype=alias.dtype, shape=alias.shape, shard="", start=alias.start, stop=alias.stop
             )
             skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", kind="tied"))
-    _refuse_duplicates(matrices, spec)
+    matrices = _without_duplicates(matrices, spec)
     matrices.extend(_stacked_qkv(matrices))
     matrices.sort(key=lambda matrix: matrix.sort_key)
     return Assignment(
@@ -231,27 +232,34 @@ def _matched(
         )
 
 
-def _refuse_duplicates(matrices: list[Matrix], spec: FamilySpec) -> None:
+def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix]:
+    """The matrices, if no two claim one place; of two guesses that do, the later one is no guess at all."""
     seen: dict[tuple[object, ...], Matrix] = {}
+    settled: list[Matrix] = []
     for matrix in matrices:
-        if matrix.layer is None:  # several embeddings or heads may share a group
-            continue
         place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
-        if place in seen:
+        if matrix.layer is None or place not in seen:  # outside the layers several may share a group
+            seen[place] = matrix
+            settled.append(matrix)
+        elif spec.name == UNKNOWN:
+            settled.append(
+                replace(matrix, stack="", layer=None, attention_kind="", group=Group.OTHER, expert="")
+            )
+        else:
             raise FamilyMismatch(
                 f"The tensors were given their roles by family {spec.name!r}.",
                 f"Both {seen[place].parameter!r} and {matrix.parameter!r} are {matrix.group} of layer "
                 f"{matrix.layer}.",
                 "Remove one copy, or describe the checkpoint in a family file and pass it with --family.",
             )
-        seen[place] = matrix
+    return settled
 
 
 def _stacked_qkv(matrices: list[Matrix]) -> Iterator[Matrix]:
-    """Q, K and V of one attention, stacked along out_features where all read the same input."""
+    """Q, K and V of one self-attention, stacked along out_features; cross attention reads two inputs."""
     attentions: dict[tuple[str, int | None, str], dict[Group, Matrix]] = {}
     for matrix in matrices:
-        if matrix.group in (Group.Q, Group.K, Group.V, Group.QKV):
+        if matrix.group in (Group.Q, Group.K, Group.V, Group.QKV) and matrix.attention_kind != "cross":
             key = (matrix.stack, matrix.layer, matrix.attention_kind)
             attentions.setdefault(key, {})[matrix.group] = matrix
     for (stack, layer, kind), found in attentions.items():

@@ -64,9 +64,14 @@ def _unknown(index: TensorIndex, why: str) -> Detection:
         f"{pattern.template} -> {pattern.group}{' (transposed)' if pattern.transposed else ''}"
         for pattern in spec.patterns
     )
+    matcher = NameMatcher(spec)
+    mute = [name for name, info in index.items() if len(info.shape) == 2 and not matcher.match(name)]
+    unguessed = (
+        (f"No role was guessed for {len(mute)} tensors, such as {mute[0]!r}: group other.",) if mute else ()
+    )
     return Detection(
         spec=spec,
-        notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.",),
+        notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.", *unguessed),
         guesses=guesses,
     )
 

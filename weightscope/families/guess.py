@@ -39,6 +39,7 @@ _ROLES: tuple[tuple[str, Group], ...] = (
     ),
     (r"^(lm_head|embed_out|output|unembed\w*)$", Group.UNEMBEDDING),
 )
+_CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
 _CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj")
 
 
@@ -61,6 +62,7 @@ def guess_family(index: TensorIndex) -> FamilySpec:
             patterns[template] = MatrixPattern(
                 template=template,
                 group=group,
+                attention_kind="cross" if _CROSS.search(info.name) else "self",
                 transposed=conv1d and leaf in _CONV1D_LEAVES,
                 stack=_stack(info.name),
             )

@@ -28,7 +28,7 @@ def parse_groups(groups: str | Iterable[str]) -> tuple[Group, ...]:
     return tuple(group for group in Group if group.value in names)
 
 
-def parse_layers(layers: str | Iterable[int] | None) -> tuple[int, ...] | None:
+def parse_layers(layers: str | int | Iterable[int] | None) -> tuple[int, ...] | None:
     """Layers from `"0-3,7"` or an iterable of numbers, sorted; None for all.
 
     Raises:
@@ -36,6 +36,8 @@ def parse_layers(layers: str | Iterable[int] | None) -> tuple[int, ...] | None:
     """
     if layers is None:
         return None
+    if isinstance(layers, int):
+        return (layers,)
     if not isinstance(layers, str):
         return tuple(sorted(set(layers)))
     chosen: set[int] = set()
