@@ -24,6 +24,7 @@ VOLATILE = re.compile(r'read, [\d.]+ s on|time: about|"created"|seconds')
 RUN = [
     "index.md",
     "tutorials/first-analysis.md",
+    "explanation/numerics.md",
     *(f"how-to/{name}.md" for name in ("add-a-family", "live-model", "pickles", "scripts-and-ci")),
 ]
 
