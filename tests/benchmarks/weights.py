@@ -22,8 +22,7 @@ CONFIG = {
 def weight(shape: tuple[int, int], spectra: str, generator: torch.Generator) -> torch.Tensor:
     """`gaussian`: as initialised. `trained`: 64 singular values falling as i^-0.7 above a Gaussian bulk.
 
-    The latter has a squared stable rank of 36, a little below what the trained attention and MLP weights
-    of published models of this size have (40 to 130).
+    The latter stands in for trained weights, whose spectra rise from a bulk in a similar way.
     """
     noise = 0.02 * torch.randn(*shape, generator=generator)
     if spectra == "gaussian":

@@ -24,8 +24,3 @@ class Workspace:
             self._buffers.pop((name, dtype), None)  # before the new one is made, not after
             buffer = self._buffers[name, dtype] = torch.empty(size, dtype=dtype, device=self.device)
         return buffer[:size].view(shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(buffer.nbytes for buffer in self._buffers.values())
