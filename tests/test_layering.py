@@ -14,8 +14,8 @@ PACKAGE = Path(weightscope.__file__).parent
 _FOLDERS = {
     "checkpoints": "dtypes header reference source folder local memory pickled quantized stream",
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
-    "spectra": "workspace precision moments gram lanczos bounds extremal spectrum power_law marchenko_pastur "
-    "measures numbers",
+    "spectra": "workspace precision moments gram probes stack_gram lanczos bounds extremal spectrum "
+    "power_law marchenko_pastur measures numbers side_by_side solver",
     "sweep": "plan devices run",
     "cli": "options progress render analyze inspect families plot app",
 }
@@ -31,7 +31,7 @@ FLOORS: list[list[str]] = [
     _folder("families"),
     _folder("spectra"),
     [*_folder("sweep"), "checkpoint"],
-    ["table", "summary", "coverage", "provenance"],
+    ["table", "summary", "coverage", "provenance", "options"],
     ["plots"],
     ["report", "inspection"],
     ["analysis", "estimate"],

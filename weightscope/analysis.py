@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from weightscope.checkpoint import Checkpoint, open_checkpoint
 from weightscope.coverage import coverage, skipped_table
-from weightscope.errors import OptionError
 from weightscope.families.assign import Matrix
 from weightscope.families.select import parse_groups, parse_layers, select
-from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec, Group
+from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec
+from weightscope.options import DEFAULT_EPSILON, Options
 from weightscope.plots import plot_quantity
 from weightscope.provenance import provenance_here, provenance_of
 from weightscope.report import write_report
@@ -29,75 +29,6 @@ if TYPE_CHECKING:
     from weightscope.checkpoints.stream import Openable
     from weightscope.spectra.numbers import MatrixNumbers
     from weightscope.sweep.run import Progress
-
-
-# As `weightscope.spectra.extremal.Bound`, which to import would load torch.
-DEFAULT_EPSILON = (1e-3, 1e-2)
-BOUNDS = ("residual", "probable", "audited", "proved")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What to analyse and how, checked.
-
-    Raises:
-        OptionError: A value out of its range.
-        SelectionError: A name that is no group, or layers that are none.
-    """
-
-    groups: tuple[Group, ...] = DEFAULT_GROUPS
-    """Roles to analyse."""
-    layers: tuple[int, ...] | None = None
-    """Layers to analyse; None for all, and for what lies outside the layers."""
-    spectrum: bool = False
-    """Whether to compute every singular value."""
-    epsilon: tuple[float, ...] = (1e-3, 1e-2)
-    """Thresholds of the ε-ranks, each in (0, 1)."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`."""
-    rtol: float = 1e-6
-    """Relative width of the interval around the spectral norm, in [1e-12, 1e-2]."""
-    bound: str = "probable"
-    """What stands behind its upper end: `residual`, `probable`, `audited` or `proved`."""
-    seed: int = 0
-    """Of the random start."""
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        if not 1e-12 <= self.rtol <= 1e-2:
-            raise OptionError(
-                f"The relative tolerance {self.rtol:g} was asked for.",
-                "It must lie between 1e-12 (float64's rounding) and 1e-2.",
-                "The default is 1e-6.",
-            )
-        if self.bound not in BOUNDS:
-            raise OptionError(
-                f"The bound {self.bound!r} was asked for.",
-                f"The bounds are: {', '.join(BOUNDS)}.",
-                "Use one of these.",
-            )
-        for epsilon in self.epsilon:
-            if not 0 < epsilon < 1:
-                raise OptionError(
-                    f"The threshold epsilon {epsilon:g} was asked for.",
-                    "It is compared with σ/σ₁ and must lie between 0 and 1.",
-                    "Write for example 1e-3,1e-2.",
-                )
-        if not self.groups:
-            raise OptionError(
-                "No group was asked for.", "Nothing would be analysed.", "Leave groups out for the default."
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the provenance."""
-        return {
-            "groups": [str(group) for group in self.groups],
-            "layers": None if self.layers is None else list(self.layers),
-            "spectrum": self.spectrum,
-            "epsilon": list(self.epsilon),
-            "bound": self.bound,
-            "device": self.device,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,6 +102,7 @@ def analyze(
     layers: str | int | Iterable[int] | None = None,
     spectrum: bool = False,
     epsilon: float | Iterable[float] = DEFAULT_EPSILON,
+    spectrum_method: str = "auto",
     device: str = "auto",
     rtol: float = 1e-6,
     bound: str = "probable",
@@ -187,6 +119,7 @@ def analyze(
         layers: Layers to analyse, as numbers or text like `"0-3,7"`; None for all.
         spectrum: Whether to compute every singular value.
         epsilon: Thresholds of the ε-ranks, each in (0, 1); others than the default imply `spectrum`.
+        spectrum_method: `svdvals` for an SVD of every matrix, `gram` for none; `auto` chooses by size.
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
         rtol: Relative width of the interval around the spectral norm.
         bound: What stands behind the upper end of that interval: `residual`, `probable`, `audited`, `proved`.
@@ -210,6 +143,7 @@ def analyze(
         # Thresholds of one's own are of no use without a spectrum, so they imply it, as on the command line.
         spectrum=spectrum or thresholds != DEFAULT_EPSILON,
         epsilon=thresholds,
+        spectrum_method=spectrum_method,
         device=device,
         rtol=rtol,
         bound=bound,
@@ -240,6 +174,7 @@ def analyze_checkpoint(
     from weightscope.spectra.bounds import FAILURE_PROBABILITY
     from weightscope.spectra.extremal import Bound
     from weightscope.spectra.numbers import SpectralOptions
+    from weightscope.spectra.spectrum import SpectrumMethod
     from weightscope.sweep.run import Seconds, run_sweep
 
     plan, device = plan_analysis(checkpoint, options)
@@ -247,6 +182,7 @@ def analyze_checkpoint(
         rtol=options.rtol,
         bound=Bound(options.bound),
         with_spectrum=options.spectrum,
+        spectrum_method=cast(SpectrumMethod, options.spectrum_method),
         epsilon=options.epsilon,
         seed=options.seed,
     )

@@ -7,8 +7,9 @@ from math import prod
 from time import perf_counter
 from typing import Any
 
-from weightscope.analysis import Options, plan_analysis
+from weightscope.analysis import plan_analysis
 from weightscope.checkpoint import Checkpoint
+from weightscope.options import Options
 from weightscope.sweep.plan import Plan
 
 # The calibration matrix: large enough to be out of the first caches, done in about 0.1 s.
@@ -62,7 +63,8 @@ def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
     import torch
 
     from weightscope.spectra.extremal import Bound
-    from weightscope.spectra.numbers import SpectralOptions, StackSolver
+    from weightscope.spectra.numbers import SpectralOptions
+    from weightscope.spectra.solver import StackSolver
     from weightscope.spectra.workspace import Workspace
 
     numerics = SpectralOptions(rtol=options.rtol, bound=Bound(options.bound), with_spectrum=options.spectrum)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import oracles
-from weightscope.spectra.numbers import SpectralOptions, StackSolver
+from weightscope.spectra.numbers import SpectralOptions
+from weightscope.spectra.solver import StackSolver
 from weightscope.spectra.workspace import Workspace
 
 OPTIONS = SpectralOptions(with_spectrum=True)

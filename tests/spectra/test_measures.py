@@ -66,7 +66,9 @@ def test_gaussian_baseline_matches_a_gaussian_matrix():
 
 @pytest.mark.parametrize(("smallest", "known"), [(1e-3, True), (1e-9, True), (9e-12, False), (0.0, False)])
 def test_smallest_value_is_empty_where_the_error_swallows_it(smallest, known):
-    found = spectrum_measures(sigma(1.0, smallest), shape=(2, 3), epsilon=(0.1,), relative_error=1e-12)
+    errors = torch.tensor([1e-15, 1e-12], dtype=torch.float64)
+    found = spectrum_measures(sigma(1.0, smallest), shape=(2, 3), epsilon=(0.1,), errors=errors)
+    assert found["spectrum_error"] == 1e-12
     assert math.isnan(found["smallest_singular_value"]) is not known
     assert math.isnan(found["condition_number"]) is not known
     if known:

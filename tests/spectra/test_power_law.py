@@ -92,3 +92,27 @@ def test_repeated_values_are_one_candidate():
     assert (found.alpha, found.xmin, found.ks_distance) == pytest.approx(
         (expected.alpha, expected.xmin, expected.D), rel=1e-9
     )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_shortlist_in_float32_misses_nothing(seed):
+    """Against every candidate in float64, one after the other: heavy, narrow, repeated and huge ranges."""
+    generator = torch.Generator().manual_seed(seed)
+    count = int(torch.randint(MIN_TAIL, 300, (1,), generator=generator))
+    uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+    values = [
+        uniform, uniform**-0.6, (8 * uniform).round() + 1, torch.exp(60 * uniform - 30), 1 + 1e-7 * uniform,
+    ][seed % 5]  # fmt: skip
+    ascending = np.sort(values.numpy())
+    best = (math.inf, math.nan)
+    for first in range(count - MIN_TAIL + 1):
+        tail = ascending[first:]
+        excess = np.log(tail / tail[0]).sum()
+        if excess <= 1e-12 * len(tail) or (first and ascending[first - 1] == tail[0]):
+            continue
+        below = np.searchsorted(tail, tail) / len(tail)
+        distance = np.abs(1 - (tail / tail[0]) ** (-len(tail) / excess) - below).max()
+        best = min(best, (distance, tail[0]))
+    found = fit_power_law(values)
+    assert found.ks_distance == pytest.approx(best[0], rel=1e-7)
+    assert found.xmin == pytest.approx(best[1], rel=1e-12)

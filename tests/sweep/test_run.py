@@ -70,11 +70,12 @@ def test_a_sweep_that_cannot_fit_is_refused_before_it_starts(monkeypatch, tmp_pa
         weightscope.analyze(write_gpt2(tmp_path))
 
 
-def test_running_out_of_memory_on_the_way_is_said(monkeypatch, tmp_path):
+@pytest.mark.parametrize("method", ["add", "finish"])
+def test_running_out_of_memory_on_the_way_is_said(monkeypatch, tmp_path, method):
     def exhausted(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(run.StackSolver, "solve", exhausted)
+    monkeypatch.setattr(run.StackSolver, method, exhausted)
     with pytest.raises(DeviceMemoryError, match="ran out of memory"):
         weightscope.analyze(write_gpt2(tmp_path))
 
@@ -83,7 +84,7 @@ def test_other_runtime_errors_are_not_disguised(monkeypatch, tmp_path):
     def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(run.StackSolver, "solve", broken)
+    monkeypatch.setattr(run.StackSolver, "add", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         weightscope.analyze(write_gpt2(tmp_path))
 

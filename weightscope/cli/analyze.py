@@ -41,6 +41,9 @@ def analyze(
             show_default=False,
         ),
     ] = None,
+    spectrum_method: Annotated[
+        str, typer.Option(metavar="auto|svdvals|gram", help="How the singular values are computed.")
+    ] = "auto",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to compute.")] = "auto",
     rtol: Annotated[
         float, typer.Option(help="Relative width of the interval around the spectral norm.")
@@ -65,11 +68,12 @@ def analyze(
     as_json: JsonOption = False,
 ) -> None:
     """Norms and ranks of every selected matrix: a table by group, and files with --out."""
-    from weightscope.analysis import Options, analyze_checkpoint, plan_analysis
+    from weightscope.analysis import analyze_checkpoint, plan_analysis
     from weightscope.checkpoint import open_checkpoint
     from weightscope.cli import render
     from weightscope.cli.progress import bytes_progress
     from weightscope.families.select import parse_groups, parse_layers
+    from weightscope.options import Options
     from weightscope.report import check_writable
 
     options = Options(
@@ -77,6 +81,7 @@ def analyze(
         layers=parse_layers(layers),
         spectrum=spectrum or epsilon is not None,
         epsilon=_parse_epsilon(epsilon) if epsilon is not None else (1e-3, 1e-2),
+        spectrum_method=spectrum_method,
         device=device,
         rtol=rtol,
         bound=bound,

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weightscope.spectra import bounds
-from weightscope.spectra.gram import gram32, gram64, proves_upper_bound, rounded32
+from weightscope.spectra.gram import gram32, gram64, proves_upper_bound
 from weightscope.spectra.lanczos import Lanczos, Operator
 from weightscope.spectra.workspace import Workspace
 
@@ -61,8 +61,8 @@ class Top:
     """‖Wv‖/‖v‖: a lower bound up to rounding."""
     upper: float
     """Upper bound, in the sense of `bound`."""
-    bound: Bound
-    """What stands behind it; stronger than asked where that was cheaper."""
+    bound: Bound | None
+    """What stands behind it; stronger than asked where that was cheaper. None behind an infinite one."""
     steps: int
     """Lanczos steps taken."""
     method: str
@@ -70,7 +70,7 @@ class Top:
     gram: Float[Tensor, "columns columns"] | None = None
     """WᵀW in float32 if the run went over to it; lives until the next run."""
     gram64: Float[Tensor, "columns columns"] | None = None
-    """The lower triangle of WᵀW in float64 if a proof needed it; lives until the next one."""
+    """WᵀW in float64 if a proof needed it; lives until the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,14 +88,14 @@ class Problem:
     gram: Float[Tensor, "columns columns"] | None = None
     """WᵀW in float32 if it is known already, as a sum over parts."""
     gram64: Float[Tensor, "columns columns"] | None = None
-    """The lower triangle of WᵀW in float64, likewise."""
+    """WᵀW in float64, likewise."""
 
 
 def largest_singular_value(
     problem: Problem,
     *,
     rtol: float = 1e-6,
-    bound: Bound = Bound.PROBABLE,
+    bound: Bound | None = Bound.PROBABLE,
     seed: int = 0,
     workspace: Workspace,
     method: Literal["auto", "lanczos", "gram_eigh"] = "auto",
@@ -105,7 +105,8 @@ def largest_singular_value(
     Args:
         problem: The matrix.
         rtol: Width of the interval, relative to the value, at which to stop.
-        bound: What must stand behind the upper bound.
+        bound: What must stand behind the upper bound; None if the caller has a better one: then the run stops
+            by its residual, and the upper bound is infinite unless a proved one comes for nothing.
         seed: Of the random start, which depends on the short side alone.
         workspace: For everything of the matrix' size.
         method: `lanczos` tries it whatever the size, `gram_eigh` never; `auto` tries it where the short
@@ -130,7 +131,7 @@ def _precisions(stored: torch.dtype, rtol: float) -> list[torch.dtype]:
 class _Goal:
     """When a run is done, and what may then be said."""
 
-    bound: Bound
+    bound: Bound | None
     rtol: float
     limit: float
     """What Σ p_j(λ₁)² stays below, but for the failure probability."""
@@ -146,23 +147,28 @@ class _Goal:
 
     def is_reached(self, run: Lanczos, theta: float, weights: Float[Tensor, " steps"]) -> bool:
         """Whether the run's interval is narrow enough, or its residual small enough where that decides."""
-        if self.bound in (Bound.RESIDUAL, Bound.PROVED):
+        if self.bound in (None, Bound.RESIDUAL, Bound.PROVED):
             return run.betas[-1] * abs(float(weights[-1])) <= self.rtol * theta
         return bounds.is_upper_bound(self.widest * theta, run, self.limit)
 
 
 def _by_lanczos(
-    problem: Problem, precision: torch.dtype, rtol: float, bound: Bound, seed: int, workspace: Workspace
+    problem: Problem,
+    precision: torch.dtype,
+    rtol: float,
+    bound: Bound | None,
+    seed: int,
+    workspace: Workspace,
 ) -> Top | None:
     """By Lanczos in this precision; None where the interval is still too wide at the end."""
     tall = problem.tall
-    if tall.dtype != precision:
+    gram = problem.gram if precision == torch.float32 else problem.gram64
+    if tall.dtype != precision and gram is None:
         tall = workspace.take("extremal.double", *tall.shape).copy_(tall)
     size = tall.shape[1]
     run = Lanczos(size, dtype=precision, seed=seed, max_steps=_MAX_STEPS, workspace=workspace)
     limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
     goal = _Goal(bound=bound, rtol=rtol, limit=limit, allowance=_ALLOWANCE[precision])
-    gram = problem.gram if precision == torch.float32 else None
     operator = _implicit(tall, workspace) if gram is None else _explicit(gram)
     if bound is Bound.PROVED and problem.gram64 is None:
         problem = replace(problem, gram64=gram64(problem.tall, workspace))
@@ -179,7 +185,7 @@ def _by_lanczos(
         theta, weights = run.top()
         if goal.is_reached(run, theta, weights):
             top = _finish(problem, run, theta, weights, goal, workspace)
-            return top and replace(top, gram=gram)
+            return top and replace(top, gram=gram if precision == torch.float32 else None)
         if ended:
             return None
     return None
@@ -214,7 +220,7 @@ def _gram_if_far(
         return None
     gram = workspace.take("extremal.gram", columns, columns, dtype=torch.float32)
     if problem.gram64 is not None:
-        rounded32(problem.gram64, gram)
+        gram.copy_(problem.gram64)
     else:
         gram32(tall, gram, bf16_valued=problem.bf16_valued)
     return gram
@@ -236,6 +242,8 @@ def _finish(
         upper, rows, squares = value * (1 + goal.rtol), len(problem.tall), problem.squares()
         if not proves_upper_bound(problem.gram64, upper**2, squares=squares, rows=rows, workspace=workspace):
             return None
+    elif goal.bound is None:
+        upper = math.inf
     elif goal.bound is Bound.RESIDUAL:
         upper = math.sqrt(value**2 + _residual(problem.tall, vector, value**2))
     else:
@@ -254,7 +262,7 @@ def _finish(
 def _by_eigh(problem: Problem, rtol: float, workspace: Workspace) -> Top:
     """By a full eigendecomposition of WᵀW in float64, then proved: beside it the proof costs nothing."""
     gram = gram64(problem.tall, workspace) if problem.gram64 is None else problem.gram64
-    _, vectors = torch.linalg.eigh(gram)  # of the lower triangle
+    _, vectors = torch.linalg.eigh(gram)
     value = math.sqrt(problem.evaluate(vectors[:, -1].contiguous()))
     rows, squares = len(problem.tall), problem.squares()
     for width in (1e-12, 1e-10, 1e-8, rtol, 1e-4, 1e-2):

@@ -5,6 +5,8 @@ They are additive over row blocks: that of QKV is the sum of those of Q, K and V
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,28 +17,71 @@ from weightscope.spectra.workspace import Workspace
 # Rows cast to float64 at a time, and columns of a panel of the lower triangle: the products stay large
 # enough for BLAS to run at its best, and above the diagonal blocks nothing is computed.
 _ROWS, _PANEL = 2560, 640
+# Rows whose products are summed in float32 before float64 takes the sum: shorter ones are no more exact,
+# and slower.
+_SHORT_ROWS = 1024
 _UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
 
 
 def gram64(
-    tall: Float[Tensor, "rows columns"], workspace: Workspace, *, name: str = "gram.double"
+    tall: Float[Tensor, "rows columns"],
+    workspace: Workspace,
+    *,
+    name: str = "gram.double",
+    onto: Float[Tensor, "columns columns"] | None = None,
 ) -> Float[Tensor, "columns columns"]:
-    """WᵀW in float64, its lower triangle; what lies above the diagonal blocks is undefined.
+    """WᵀW in float64.
 
     Args:
         tall: float32 or float64, exact values.
         workspace: Holds the result until the name is taken again.
         name: Under which it is held.
+        onto: A Gram matrix of other rows to add this one to, in place, instead.
     """
     rows, columns = tall.shape
-    result = workspace.take(name, columns, columns).zero_()
+    result = workspace.take(name, columns, columns) if onto is None else onto
     for start in range(0, rows, _ROWS):
+        first = start == 0 and onto is None
         block = tall[start : start + _ROWS]
         if block.dtype != torch.float64:
-            block = workspace.take("gram.rows", *block.shape).copy_(block)
-        for left in range(0, columns, _PANEL):
-            right = min(left + _PANEL, columns)
-            result[left:, left:right].addmm_(block[:, left:].mT, block[:, left:right])
+            # As it lies in memory, so that the cast runs along it.
+            lying = block if block.stride(1) == 1 else block.mT
+            exact = workspace.take("gram.rows", *lying.shape).copy_(lying)
+            block = exact if lying is block else exact.mT
+        for left, right in _panels(columns):
+            target = result[left:, left:right]
+            target.addmm_(block[:, left:].mT, block[:, left:right], beta=0 if first else 1)
+    _mirror(result)
+    return result
+
+
+def mixed_gram(
+    tall: Float[Tensor, "rows columns"],
+    workspace: Workspace,
+    *,
+    name: str = "gram.double",
+) -> Float[Tensor, "columns columns"]:
+    """WᵀW of values that bfloat16 holds: a few hundred rows summed in float32, these sums in float64.
+
+    The products are exact. What the short sums round off is a tenth of what one long sum in float32 would.
+
+    Args:
+        tall: float32, exact values.
+        workspace: Holds the result until the name is taken again.
+        name: Under which it is held.
+    """
+    rows, columns = tall.shape
+    result = workspace.take(name, columns, columns)
+    sums = workspace.take("gram.sums", columns, _PANEL, dtype=torch.float32)
+    with float32_products("bfloat16"):
+        for start in range(0, rows, _SHORT_ROWS):
+            block = tall[start : start + _SHORT_ROWS]
+            for left, right in _panels(columns):
+                part = sums[: columns - left, : right - left]
+                torch.mm(block[:, left:].mT, block[:, left:right], out=part)
+                target = result[left:, left:right]
+                target.copy_(part) if start == 0 else target.add_(part)
+    _mirror(result)
     return result
 
 
@@ -50,22 +95,19 @@ def gram32(
     used; their sums are float32 either way.
     """
     with float32_products("bfloat16" if bf16_valued else "exact"):
-        for left in range(0, len(out), _PANEL):
-            right = min(left + _PANEL, len(out))
+        for left, right in _panels(len(out)):
             out[left:, left:right].addmm_(tall[:, left:].mT, tall[:, left:right], beta=0)
     _mirror(out)
 
 
-def rounded32(gram: Float[Tensor, "size size"], out: Float[Tensor, "size size"]) -> None:
-    """The whole of a `gram64`, rounded to float32, to find vectors with."""
-    out.copy_(gram)
-    _mirror(out)
+def _panels(columns: int) -> Iterator[tuple[int, int]]:
+    """First and last column of each panel of the lower triangle."""
+    return ((left, min(left + _PANEL, columns)) for left in range(0, columns, _PANEL))
 
 
 def _mirror(gram: Float[Tensor, "size size"]) -> None:
     """Write the panels below the diagonal above it."""
-    for left in range(0, len(gram), _PANEL):
-        right = min(left + _PANEL, len(gram))
+    for left, right in _panels(len(gram)):
         gram[left:right, right:] = gram[right:, left:right].mT
 
 
@@ -79,7 +121,7 @@ def proves_upper_bound(
     off s beforehand.
 
     Args:
-        gram: The lower triangle from `gram64`.
+        gram: From `gram64`; its lower triangle is read.
         bound: In the units of the Gram matrix.
         squares: ‖W‖_F².
         rows: Length of the sums in `gram`.

@@ -74,7 +74,7 @@ def spectrum_measures(
     *,
     shape: tuple[int, int],
     epsilon: Sequence[float],
-    relative_error: float,
+    errors: Float[Tensor, " rank"],
 ) -> dict[str, float]:
     """Every column of the table that needs the whole spectrum.
 
@@ -82,13 +82,13 @@ def spectrum_measures(
         singular_values: Shape (min(shape),), descending, float64, the first one positive.
         shape: (m, n).
         epsilon: Thresholds of the ε-ranks.
-        relative_error: Absolute error of any value over the largest one. The smallest value and the
-            condition number are NaN where it exceeds a tenth of the smallest value.
+        errors: Bound on the absolute error of each value. The smallest value and the condition number are NaN
+            where its own exceeds a tenth of it.
     """
     largest, smallest = float(singular_values[0]), float(singular_values[-1])
-    known = relative_error * largest <= smallest / 10
+    known = singular_values > 10 * errors
     # A value that its error swallows is no sample of the tail.
-    tail = fit_power_law(singular_values[singular_values > 10 * relative_error * largest].square())
+    tail = fit_power_law(singular_values[known].square())
     noise = noise_edge(singular_values, *shape)
     return {
         "nuclear_norm": nuclear_norm_of(singular_values),
@@ -97,9 +97,9 @@ def spectrum_measures(
         "energy_rank_0.9": energy_rank_of(singular_values, 0.9),
         "energy_rank_0.99": energy_rank_of(singular_values, 0.99),
         **{f"epsilon_rank_{eps:g}": epsilon_rank_of(singular_values, eps) for eps in epsilon},
-        "smallest_singular_value": smallest if known else math.nan,
-        "condition_number": largest / smallest if known else math.nan,
-        "spectrum_error": relative_error,
+        "smallest_singular_value": smallest if known[-1] else math.nan,
+        "condition_number": largest / smallest if known[-1] else math.nan,
+        "spectrum_error": float(errors.max()) / largest,
         "alpha": tail.alpha,
         "alpha_xmin": tail.xmin,
         "alpha_ks_distance": tail.ks_distance,

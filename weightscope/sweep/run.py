@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -14,7 +15,8 @@ from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
 from weightscope.families.assign import Matrix
 from weightscope.families.gather import slice_of
-from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions, StackSolver
+from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
+from weightscope.spectra.solver import StackSolver
 from weightscope.spectra.workspace import Workspace
 from weightscope.sweep.devices import require_memory
 from weightscope.sweep.plan import Plan, Stack, Step
@@ -67,17 +69,23 @@ def run_sweep(
     workspace = Workspace(device)
     solver = StackSolver(options, workspace)
     with torch.inference_mode():
+        coming, stack = plan.matrices, None
         for step, tensors in _read_ahead(plan.steps, source, progress.seconds):
             before = progress.done_bytes
             solved = 0
             for stack in step.stacks:
-                found = _solve(stack, tensors, solver, workspace, progress.seconds)
-                for matrix, numbers in zip(stack.matrices, found, strict=True):
-                    yield matrix, numbers, progress
+                for numbers in _solve(stack, tensors, solver, workspace, progress.seconds):
+                    yield next(coming), numbers, progress
                 solved += stack.elements
                 progress.done_bytes = before + step.read_bytes * solved // step.elements
                 if observe:
                     observe(progress)
+        started = perf_counter()
+        with _memory_errors(stack, device):
+            last = list(solver.finish())
+        progress.seconds.solve += perf_counter() - started
+        for numbers in last:
+            yield next(coming), numbers, progress
 
 
 def _read_ahead(
@@ -108,20 +116,28 @@ def _solve(
     seconds: Seconds,
 ) -> list[MatrixNumbers]:
     started = perf_counter()
-    try:
+    with _memory_errors(stack, workspace.device):
         whole, parts = _exact(stack, tensors, workspace)
         cast = perf_counter()
         seconds.cast += cast - started
         types = {part.tensor.dtype for matrix in stack.parts for part in matrix.slices}
-        numbers = solver.solve(parts, whole, bf16_valued=types <= _BF16_VALUED)
+        solver.add(parts, whole, bf16_valued=types <= _BF16_VALUED)
+        numbers = list(solver.results())
         seconds.solve += perf_counter() - cast
+    return numbers
+
+
+@contextmanager
+def _memory_errors(stack: Stack | None, device: torch.device) -> Iterator[None]:
+    """Say what was too large, whichever way torch puts it."""
+    try:
+        yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(stack, workspace.device) from error
+        raise _too_large(stack, device) from error
     except RuntimeError as error:
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
-            raise _too_large(stack, workspace.device) from error
+            raise _too_large(stack, device) from error
         raise
-    return numbers
 
 
 def _exact(
@@ -149,10 +165,10 @@ def _exact(
     return (whole if stack.whole else None), parts
 
 
-def _too_large(stack: Stack, device: torch.device) -> DeviceMemoryError:
-    rows, columns = stack.matrices[-1].shape
+def _too_large(stack: Stack | None, device: torch.device) -> DeviceMemoryError:
+    size = "x".join(map(str, stack.matrices[-1].shape)) if stack else "some size"
     return DeviceMemoryError(
-        f"A matrix of {rows}x{columns} was to be solved on {device}.",
+        f"A matrix of {size} was to be solved on {device}.",
         "The device ran out of memory.",
         "Select smaller groups with --groups, or use a device with more memory.",
     )

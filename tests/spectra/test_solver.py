@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from weightscope.spectra.numbers import SpectralOptions, StackSolver
+from weightscope.spectra.extremal import Bound
+from weightscope.spectra.numbers import SpectralOptions
+from weightscope.spectra.solver import StackSolver
 from weightscope.spectra.workspace import Workspace
 
 BOTH = SpectralOptions(with_spectrum=True)
@@ -97,3 +99,54 @@ def test_norms_do_not_depend_on_asking_for_the_spectrum():
     without = matrix_numbers(batch.clone(), SpectralOptions())
     for one, other in zip(with_it, without, strict=True):
         assert {name: one.values[name] for name in other.values} == other.values
+
+
+def long_spectra(**options):
+    """A stack of Q, K, V with its QKV and a long matrix, beyond the size that an SVD takes."""
+    generator = torch.Generator().manual_seed(3)
+    whole = torch.randn(900, 300, generator=generator).to(torch.bfloat16).float()
+    long = torch.randn(400, 2000, generator=generator).to(torch.bfloat16).float()
+    solver = StackSolver(SpectralOptions(with_spectrum=True, **options), Workspace(torch.device("cpu")))
+    solver.add(list(whole.split(300)), whole, bf16_valued=True)
+    solver.add([long], None, bf16_valued=True)
+    return [*whole.split(300), whole, long], list(solver.finish())
+
+
+@pytest.mark.parametrize("bound", list(Bound), ids=str)
+def test_gram_spectra_of_a_stack(bound):
+    matrices, found = long_spectra(bound=bound)
+    expected = "gram_eigvalsh" if bound is Bound.PROVED else "mixed_gram_eigvalsh"
+    assert [numbers.method for numbers in found] == ["lanczos+gram_eigvalsh"] * 4 + [f"lanczos+{expected}"]
+    for matrix, numbers in zip(matrices, found, strict=True):
+        sigma = torch.linalg.svdvals(matrix.double())
+        values = numbers.values
+        assert numbers.singular_values.numpy() == pytest.approx(
+            sigma.numpy(), rel=0, abs=values["spectrum_error"] * float(sigma[0])
+        )
+        assert values["spectrum_error"] < 1e-6
+        assert values["spectral_norm"] == pytest.approx(float(sigma[0]), rel=1e-10)
+        assert values["spectral_norm"] <= sigma[0] * (1 + 1e-14)
+        assert sigma[0] * (1 - 1e-14) <= values["spectral_norm_upper"] <= values["spectral_norm"] * (1 + 1e-6)
+        assert numbers.bound == ("probable" if bound is Bound.RESIDUAL else bound)
+
+
+def test_a_search_that_stopped_below_the_top_is_put_right():
+    """Residual tiny from the first step, and not the largest: the eigenvalues know better."""
+    values = torch.ones(300, dtype=torch.float64)
+    values[0] += 4e-5
+    solver = StackSolver(BOTH, Workspace(torch.device("cpu")))
+    found = solver.solve([torch.diag(values)], None, bf16_valued=False)[0]
+    assert found.values["spectral_norm"] == pytest.approx(1 + 4e-5, rel=1e-9)
+    assert found.values["spectral_norm_upper"] >= 1 + 4e-5
+    assert found.values["stable_rank"] == pytest.approx(float(values.norm()) / (1 + 4e-5), rel=1e-9)
+
+
+def test_numbers_come_in_order_though_spectra_wait():
+    solver = StackSolver(BOTH, Workspace(torch.device("cpu")))
+    matrices = [gaussian(300, 300), torch.zeros(4, 4), gaussian(5, 3), torch.full((2, 2), math.nan)]
+    early = []
+    for matrix in matrices:
+        solver.add([matrix], None, bf16_valued=False)
+        early += [numbers.status for numbers in solver.results()]
+    assert early + [numbers.status for numbers in solver.finish()] == ["ok", "zero", "ok", "non_finite"]
+    assert list(solver.finish()) == []
