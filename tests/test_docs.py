@@ -12,6 +12,7 @@ import pytest
 from weightscope.cli.app import app
 from weightscope.errors import WeightscopeError
 from weightscope.table import columns
+from weightscope.weightwatcher import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "pages"
@@ -69,6 +70,9 @@ def test_every_column_is_documented():
     text = (PAGES / "reference" / "columns.md").read_text()
     for column in columns(with_spectrum=True, epsilon=()):
         assert f"`{column.name}`" in text, column.name
+    section = text.partition("## weightwatcher.csv")[2].partition("\n## ")[0]
+    for column in COLUMNS:
+        assert f"`{column.name}`" in section, column.name
 
 
 def test_every_option_is_documented():

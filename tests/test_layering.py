@@ -31,7 +31,7 @@ FLOORS: list[list[str]] = [
     _folder("families"),
     _folder("spectra"),
     [*_folder("sweep"), "checkpoint"],
-    ["table", "summary", "coverage", "provenance", "options"],
+    ["table", "summary", "coverage", "provenance", "options", "weightwatcher"],
     ["plots"],
     ["report", "inspection"],
     ["analysis", "estimate"],

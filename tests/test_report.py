@@ -23,7 +23,7 @@ def content(folder):
 
 
 def test_every_file_is_there_and_says_the_same(analysis, tmp_path):
-    files = analysis.save(tmp_path / "out")
+    files = analysis.save(tmp_path / "out", schema="weightwatcher")
     assert [path.name for path in files] == list(REPORT_FILES)
     assert set(content(tmp_path / "out")) == set(REPORT_FILES)
     for name in ("matrices.csv", "matrices.parquet"):
@@ -57,11 +57,13 @@ def test_the_table_is_the_same_byte_for_byte(tmp_path):
 
 def test_what_an_earlier_run_left_is_replaced_and_strangers_stay(analysis, tmp_path):
     out = tmp_path / "out"
-    analysis.save(out)
+    analysis.save(out, schema="weightwatcher")
     (out / "notes.txt").write_text("mine")
     weightscope.analyze(tmp_path / "model").save(out, plots=False)
     expected = (
-        set(REPORT_FILES) - {"spectra.parquet"} - {n for n in REPORT_FILES if n.endswith(("png", "svg"))}
+        set(REPORT_FILES)
+        - {"spectra.parquet", "weightwatcher.csv"}
+        - {n for n in REPORT_FILES if n.endswith(("png", "svg"))}
     )
     assert set(content(out)) == expected | {"notes.txt"}
 
@@ -88,7 +90,7 @@ def test_what_a_killed_run_left_is_cleared_away(analysis, tmp_path):
     out = tmp_path / "out"
     (out / ".weightscope-killed").mkdir(parents=True)
     analysis.save(out)
-    assert set(content(out)) == set(REPORT_FILES)
+    assert set(content(out)) == set(REPORT_FILES) - {"weightwatcher.csv"}
 
 
 def test_a_folder_that_cannot_be_made(analysis, tmp_path):

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from weightscope.checkpoint import Checkpoint, open_checkpoint
 from weightscope.coverage import coverage, skipped_table
+from weightscope.errors import OptionError
 from weightscope.families.assign import Matrix
 from weightscope.families.select import parse_groups, parse_layers, select
 from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec
 from weightscope.options import DEFAULT_EPSILON, Options
 from weightscope.plots import plot_quantity
 from weightscope.provenance import provenance_here, provenance_of
-from weightscope.report import write_report
+from weightscope.report import SCHEMAS, check_schema, write_report
 from weightscope.summary import summarise
 from weightscope.sweep.plan import Plan, plan_sweep
 from weightscope.table import MATRIX_KEY, build_table, columns, spectra_table
@@ -41,6 +42,7 @@ class Analysis:
         skipped: Tensors of two or more dimensions without a row: not selected, or skipped and why.
         provenance: Source, files, versions, device, options, seconds, bytes.
         spectra: Every singular value, long; None unless asked for.
+        matrices: What each row of the table is made of.
     """
 
     table: pd.DataFrame
@@ -48,6 +50,7 @@ class Analysis:
     skipped: pd.DataFrame
     provenance: dict[str, Any]
     spectra: pd.DataFrame | None = None
+    matrices: tuple[Matrix, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -68,10 +71,32 @@ class Analysis:
         """Short name of the checkpoint: the last part of its path."""
         return Path(self.provenance["checkpoint"]).name or self.provenance["checkpoint"]
 
-    def save(self, folder: str | Path, *, plots: bool = True) -> list[Path]:
-        """Write the report into a folder and return its files.
+    def weightwatcher(self) -> pd.DataFrame:
+        """The columns of WeightWatcher 0.7.7's `details`, one row for each stored weight.
 
         Raises:
+            OptionError: The singular values were not computed.
+        """
+        from weightscope.weightwatcher import weightwatcher_table
+
+        if self.spectra is None:
+            raise OptionError(
+                "The columns of WeightWatcher were asked for.",
+                "They follow from the singular values, which this analysis does not have.",
+                "Call analyze(…, spectrum=True).",
+            )
+        return weightwatcher_table(self.matrices, self.table, self.spectra)
+
+    def save(self, folder: str | Path, *, plots: bool = True, schema: str = SCHEMAS[0]) -> list[Path]:
+        """Write the report into a folder and return its files.
+
+        Args:
+            folder: Made if it is not there.
+            plots: Whether to draw.
+            schema: `weightscope`, or `weightwatcher` for `weightwatcher.csv` too.
+
+        Raises:
+            OptionError: No such schema, or the singular values that it needs were not computed.
             OutputError: It cannot be written; an earlier report there is untouched.
         """
         started = perf_counter()
@@ -92,6 +117,7 @@ class Analysis:
             provenance=provenance,
             label=self.label,
             plots=plots,
+            weightwatcher=self.weightwatcher() if check_schema(schema) == "weightwatcher" else None,
         )
 
 
@@ -229,6 +255,7 @@ def analyze_checkpoint(
         skipped=skipped,
         provenance=provenance,
         spectra=spectra_table(singular_values) if options.spectrum else None,
+        matrices=tuple(matrix for matrix, _ in solved),
     )
 
 

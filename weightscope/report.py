@@ -10,7 +10,7 @@ from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weightscope.errors import OutputError, SelectionError
+from weightscope.errors import OptionError, OutputError, SelectionError
 from weightscope.plots import plot_quantity, save_figure
 from weightscope.table import write_csv
 
@@ -27,9 +27,27 @@ REPORT_FILES = (
     "summary.json",
     "skipped.csv",
     "spectra.parquet",
+    "weightwatcher.csv",
     *(f"{quantity}.{ending}" for quantity in PLOTTED for ending in ("png", "svg")),
     "provenance.json",
 )
+# The columns a report is written in; the first one always is.
+SCHEMAS = ("weightscope", "weightwatcher")
+
+
+def check_schema(schema: str) -> str:
+    """The schema, if there is such a one.
+
+    Raises:
+        OptionError: There is none.
+    """
+    if schema not in SCHEMAS:
+        raise OptionError(
+            f"The schema {schema!r} was asked for.",
+            f"The schemas are: {', '.join(SCHEMAS)}.",
+            "Use one of these.",
+        )
+    return schema
 
 
 def check_writable(folder: Path) -> None:
@@ -56,6 +74,7 @@ def write_report(
     provenance: Callable[[], Mapping[str, Any]],
     label: str,
     plots: bool = True,
+    weightwatcher: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write a whole report and return its files.
 
@@ -68,6 +87,7 @@ def write_report(
         provenance: Called last, so that it can state the time all else took.
         label: Name of the model in the plots.
         plots: Whether to draw.
+        weightwatcher: The rows in WeightWatcher's columns; None if not asked for.
 
     Raises:
         OutputError: Something could not be written; an earlier report is untouched.
@@ -83,6 +103,8 @@ def write_report(
         _write_json(staging / "summary.json", summary)
         if spectra is not None:
             spectra.to_parquet(staging / "spectra.parquet", index=False)
+        if weightwatcher is not None:
+            write_csv(weightwatcher, staging / "weightwatcher.csv")
         if plots:
             _draw(staging, table, label)
         _write_json(staging / "provenance.json", provenance())

@@ -337,6 +337,8 @@ OPTIONS: dict[str, tuple[Sequence[str], str, Sequence[str]]] = {
     "epsilon nan": (["--epsilon", "nan"], "OptionError", ["epsilon nan "]),
     "epsilon x": (["--epsilon", "1e-3,x"], "OptionError", ["'1e-3,x'"]),
     "epsilon empty": (["--epsilon", ""], "OptionError", ["''"]),
+    "schema excel": (["--schema", "excel"], "OptionError", ["'excel'", "weightscope, weightwatcher"]),
+    "schema excel, spectrum": (["--schema", "excel", "--spectrum"], "OptionError", ["'excel'"]),
     "device cuda": (["--device", "cuda"], "DeviceUnavailable", ["'cuda'", "0 CUDA devices", "--device cpu"]),
     "device cuda:7": (["--device", "cuda:7"], "DeviceUnavailable", ["'cuda:7'"]),
     "device mps": (["--device", "mps"], "DeviceUnavailable", ["float64"]),
@@ -375,6 +377,11 @@ def test_no_folder_is_made_for_a_run_that_cannot_start(
     done = run("analyze", write_gpt2(tmp_path / "model"), *options, "--out", tmp_path / "new")
     assert_error(done, kind, *words)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_schema_without_a_folder_is_refused_before_the_work(tmp_path: Path, run: Run) -> None:
+    done = run("analyze", write_gpt2(tmp_path / "model"), "--schema", "weightwatcher")
+    assert_error(done, "OptionError", "'weightwatcher'", "no folder", "--out DIR")
 
 
 GOOD_FAMILY = {

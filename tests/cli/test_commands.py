@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -93,6 +94,24 @@ def test_epsilon_implies_the_spectrum(tmp_path):
     assert (tmp_path / "out" / "spectra.parquet").exists()
 
 
+def test_the_schema_of_weightwatcher_is_one_more_file_and_implies_the_spectrum(tmp_path):
+    folder = write_gpt2(tmp_path / "model")
+    done = run("analyze", folder, "--schema", "weightwatcher", "--out", tmp_path / "out", "--no-plots")
+    assert done.exit_code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "matrices.csv", "matrices.parquet", "summary.json", "skipped.csv", "spectra.parquet",
+        "weightwatcher.csv", "provenance.json",
+    }  # fmt: skip
+    assert "weightwatcher.csv" in done.stdout
+    run("analyze", folder, "--spectrum", "--out", tmp_path / "plain", "--no-plots")
+    plain, other = (
+        pd.read_csv(tmp_path / out / "matrices.csv").drop(columns="checkpoint") for out in ("plain", "out")
+    )
+    pd.testing.assert_frame_equal(plain, other)
+    document = json.loads(run("analyze", folder, "--dry-run", "--json", "--schema", "weightwatcher").stdout)
+    assert document["read_bytes"] > 0
+
+
 def test_dry_run_reads_no_weight(tmp_path):
     folder = write_gpt2(tmp_path / "model")
     weights = folder / "model.safetensors"
@@ -143,7 +162,7 @@ def test_plot_compares_tables(tmp_path):
 def test_the_examples_of_the_help_parse(monkeypatch):
     """Every example shown is a valid command line: only its folder is not there."""
     lines = [line.strip() for line in EXAMPLES.splitlines() if line.strip().startswith("weightscope")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         done = subprocess.run(
             [sys.executable, "-m", *line.split()], capture_output=True, text=True, check=False

@@ -116,3 +116,23 @@ def test_the_shortlist_in_float32_misses_nothing(seed):
     found = fit_power_law(values)
     assert found.ks_distance == pytest.approx(best[0], rel=1e-7)
     assert found.xmin == pytest.approx(best[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", EIGENVALUES)
+def test_shorter_tails_are_tried_when_asked_for(name):
+    """With tails of two values and more the package and we have the same candidates."""
+    values = EIGENVALUES[name]
+    expected, found = theirs(values), fit_power_law(values, min_tail=2)
+    assert (found.alpha, found.xmin, found.ks_distance) == pytest.approx(
+        (expected.alpha, expected.xmin, expected.D), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(("correction", "factor"), [(0, 13 / 11), (1, 12 / 11), (2, 1)])
+def test_a_short_tail_and_what_is_taken_off(correction, factor):
+    """Pareto samples of 12 above x_min, which is the thirteenth value; within 4 standard errors."""
+    rng = np.random.default_rng(2)
+    samples = [torch.from_numpy(np.concatenate([[1.0], rng.pareto(1.5, 12) + 1])) for _ in range(4000)]
+    alphas = [fit_power_law(values, min_tail=13, correction=correction).alpha for values in samples]
+    error = np.std(alphas) / math.sqrt(len(alphas))
+    assert abs(np.mean(alphas) - 1 - 1.5 * factor) < 4 * error < 0.05

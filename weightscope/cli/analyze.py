@@ -19,6 +19,8 @@ Examples:
   weightscope analyze ./phi-2 --out report --spectrum
 
   weightscope analyze ./phi-2 --groups Q,K --layers 0-3 --json
+
+  weightscope analyze ./phi-2 --groups all --out report --schema weightwatcher
 """
 
 
@@ -44,6 +46,13 @@ def analyze(
     spectrum_method: Annotated[
         str, typer.Option(metavar="auto|svdvals|gram", help="How the singular values are computed.")
     ] = "auto",
+    schema: Annotated[
+        str,
+        typer.Option(
+            metavar="weightscope|weightwatcher",
+            help="Write weightwatcher.csv too, in that program's columns; implies --spectrum.",
+        ),
+    ] = "weightscope",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to compute.")] = "auto",
     rtol: Annotated[
         float, typer.Option(help="Relative width of the interval around the spectral norm.")
@@ -76,10 +85,11 @@ def analyze(
     from weightscope.options import Options
     from weightscope.report import check_writable
 
+    in_their_columns = _parse_schema(schema, needs_folder=out is None and not dry_run)
     options = Options(
         groups=parse_groups(groups),
         layers=parse_layers(layers),
-        spectrum=spectrum or epsilon is not None,
+        spectrum=spectrum or epsilon is not None or in_their_columns,
         epsilon=_parse_epsilon(epsilon) if epsilon is not None else (1e-3, 1e-2),
         spectrum_method=spectrum_method,
         device=device,
@@ -99,7 +109,7 @@ def analyze(
             check_writable(out)
         with bytes_progress(enabled=not quiet) as observe:
             analysis = analyze_checkpoint(checkpoint, options, progress=observe)
-    files: list[Path] = analysis.save(out, plots=not no_plots) if out is not None else []
+    files: list[Path] = analysis.save(out, plots=not no_plots, schema=schema) if out is not None else []
     if as_json:
         document = {**analysis.summary, "provenance": analysis.provenance, "files": [str(f) for f in files]}
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -107,6 +117,20 @@ def analyze(
         render.analysis(analysis, files)
     if strict and not analysis.complete:
         raise typer.Exit(3)
+
+
+def _parse_schema(schema: str, *, needs_folder: bool) -> bool:
+    from weightscope.report import SCHEMAS, check_schema
+
+    if check_schema(schema) == SCHEMAS[0]:
+        return False
+    if needs_folder:
+        raise OptionError(
+            f"The schema {schema!r} was asked for.",
+            "It is a file of the report, and no folder was named for one.",
+            "Add --out DIR.",
+        )
+    return True
 
 
 def _parse_epsilon(text: str) -> tuple[float, ...]:

@@ -1,8 +1,9 @@
 r"""Power law of the largest eigenvalues of WᵀW: continuous maximum likelihood, x_min by Kolmogorov–Smirnov.
 
 For a tail x ≥ x_min of n values, $\alpha = 1 + n / \sum \ln(x/x_{min})$ and the fitted distribution is
-$F(x) = 1 - (x/x_{min})^{1-\alpha}$. Every value with at least `MIN_TAIL` values from it on is tried as
-x_min; the one with the smallest distance between F and the empirical distribution wins.
+$F(x) = 1 - (x/x_{min})^{1-\alpha}$. Every value with at least `MIN_TAIL` values from it on, or as many as
+asked for, is tried as x_min; the one with the smallest distance between F and the empirical distribution
+wins.
 
 Source: Clauset, Shalizi and Newman 2009, equations (3.1) and (3.9); the empirical distribution at a value
 counts the values below it, as the `powerlaw` package (1.5) does.
@@ -34,19 +35,24 @@ class PowerLaw:
     """Largest distance between the fitted and the empirical distribution of the tail."""
 
 
-def fit_power_law(values: Float[Tensor, " count"]) -> PowerLaw:
+def fit_power_law(
+    values: Float[Tensor, " count"], *, min_tail: int = MIN_TAIL, correction: int = 0
+) -> PowerLaw:
     """Fit the tail of some positive values.
 
     Args:
         values: float64, positive, any order.
+        min_tail: Values that a tail has at least.
+        correction: Taken off n in α. With x_min the smallest of n values, Σ ln(x/x_min) is a Gamma variable
+            of shape n − 1: α − 1 is too large by the factor n/(n − 2) on average, and 2 would remove that.
     """
     ascending = values.sort().values
     count = len(ascending)
     undefined = PowerLaw(alpha=math.nan, xmin=math.nan, ks_distance=math.nan)
-    if count < MIN_TAIL or ascending[0] <= 0:
+    if count < max(1, min_tail) or ascending[0] <= 0:
         return undefined
     logs = ascending.log()
-    candidates = count - MIN_TAIL + 1
+    candidates = count - min_tail + 1
     sizes = torch.arange(count, 0, -1, dtype=torch.float64, device=values.device)[:candidates]
     suffix_sums = logs.flip(0).cumsum(0).flip(0)[:candidates]
     excess = suffix_sums - sizes * logs[:candidates]
@@ -54,7 +60,7 @@ def fit_power_law(values: Float[Tensor, " count"]) -> PowerLaw:
     below = torch.searchsorted(ascending, ascending)
     fresh = below[:candidates] == torch.arange(candidates, device=values.device)
     usable = fresh & (excess > 1e-12 * sizes)
-    alphas = torch.where(usable, 1 + sizes / excess, torch.nan)
+    alphas = torch.where(usable, 1 + (sizes - correction) / excess, torch.nan)
     if not usable.any():
         return undefined
     rough, error = _rough_distances(logs, below, alphas, sizes)
@@ -89,7 +95,7 @@ def _rough_distances(
     """
     count, candidates = len(logs), len(alphas)
     spread = float(logs[-1] - logs[0])
-    error = _FLOAT32_EPS * (8 + 2 * (alphas - 1) * spread)
+    error = _FLOAT32_EPS * (8 + 2 * (alphas - 1).abs() * spread)
     narrow, ranks = (logs - logs[-1]).float(), below.float()
     exponents, shares = (1 - alphas).float(), (1 / sizes).float()
     firsts = torch.arange(candidates, device=logs.device, dtype=torch.float32)
