@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +17,7 @@ from weightscope.families.select import parse_groups, parse_layers, select
 from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec
 from weightscope.options import DEFAULT_EPSILON, Options
 from weightscope.plots import plot_quantity
-from weightscope.provenance import provenance_here, provenance_of
+from weightscope.provenance import provenance_here, provenance_of, run_identity
 from weightscope.report import SCHEMAS, check_schema, write_report
 from weightscope.summary import summarise
 from weightscope.sweep.plan import Plan, plan_sweep
@@ -135,6 +136,8 @@ def analyze(
     family: str | FamilySpec | None = None,
     allow_pickle: bool = False,
     seed: int = 0,
+    journal: str | Path | None = None,
+    resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Analysis:
     """Norms and ranks of every selected matrix of a checkpoint.
@@ -152,6 +155,8 @@ def analyze(
         family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
         allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
         seed: Of the random start of the largest singular value.
+        journal: A file in which every matrix is written down as soon as it is done; the caller removes it.
+        resume: Whether to go on from what that file holds of an interrupted run.
         progress: Called after every batch.
 
     Examples:
@@ -176,7 +181,13 @@ def analyze(
         seed=seed,
     )
     with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
-        return analyze_checkpoint(checkpoint, options, progress=progress)
+        return analyze_checkpoint(
+            checkpoint,
+            options,
+            journal=Path(journal) if journal is not None else None,
+            resume=resume,
+            progress=progress,
+        )
 
 
 def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Plan, torch.device]:
@@ -194,31 +205,36 @@ def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Plan, torch
 
 
 def analyze_checkpoint(
-    checkpoint: Checkpoint, options: Options, *, progress: Callable[[Progress], None] | None = None
+    checkpoint: Checkpoint,
+    options: Options,
+    *,
+    journal: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Analysis:
     """`analyze` for a checkpoint that is open already."""
     from weightscope.spectra.bounds import FAILURE_PROBABILITY
-    from weightscope.spectra.extremal import Bound
-    from weightscope.spectra.numbers import SpectralOptions
-    from weightscope.spectra.spectrum import SpectrumMethod
-    from weightscope.sweep.run import Seconds, run_sweep
+    from weightscope.sweep.journal import Journal
 
+    if resume and journal is None:
+        raise OptionError(
+            "An interrupted run was to be resumed.", "No journal was named.", "Pass journal=PATH too."
+        )
     plan, device = plan_analysis(checkpoint, options)
-    numerics = SpectralOptions(
-        rtol=options.rtol,
-        bound=Bound(options.bound),
-        with_spectrum=options.spectrum,
-        spectrum_method=cast(SpectrumMethod, options.spectrum_method),
-        epsilon=options.epsilon,
-        seed=options.seed,
-    )
-    started, seconds = perf_counter(), Seconds()
-    solved: list[tuple[Matrix, MatrixNumbers]] = []
-    for matrix, numbers, state in run_sweep(
-        plan, checkpoint.source, device=device, options=numerics, observe=progress
-    ):
-        solved.append((matrix, numbers))
-        seconds = state.seconds
+    started, seconds = perf_counter(), {"read": 0.0, "cast": 0.0, "solve": 0.0}
+    with ExitStack() as opened:
+        book = None
+        if journal is not None:
+            book = Journal.open(journal, run_identity(checkpoint, plan, options, device), resume=resume)
+            opened.callback(book.close)
+            book.keep(plan.whole_stacks(len(book.done)))
+        done = book.done if book else []
+        solved = list(zip(plan.matrices, done, strict=False))
+        for matrix, numbers, state in _sweep(checkpoint, plan, options, device, len(done), progress):
+            if book:
+                book.append(numbers)
+            solved.append((matrix, numbers))
+            seconds = asdict(state.seconds)
     total = perf_counter() - started
     solved.sort(key=lambda pair: pair[0].sort_key)
     schema = columns(with_spectrum=options.spectrum, epsilon=options.epsilon)
@@ -240,7 +256,8 @@ def analyze_checkpoint(
         "methods": {str(name): int(count) for name, count in table["method"].value_counts().items() if name},
         "tolerances": {"spectral_norm": options.rtol, "failure_probability": FAILURE_PROBABILITY},
         "seed": options.seed,
-        "seconds": {**asdict(seconds), "write": 0.0, "total": total},
+        "seconds": {**seconds, "write": 0.0, "total": total},
+        "resumed": len(done),
         "bytes": {"selected": plan.read_bytes, "received": checkpoint.source.received_bytes},
         "requests": 0,
     }
@@ -256,6 +273,39 @@ def analyze_checkpoint(
         provenance=provenance,
         spectra=spectra_table(singular_values) if options.spectrum else None,
         matrices=tuple(matrix for matrix, _ in solved),
+    )
+
+
+def _sweep(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    options: Options,
+    device: torch.device,
+    done: int,
+    progress: Callable[[Progress], None] | None,
+) -> Iterator[tuple[Matrix, MatrixNumbers, Progress]]:
+    """The plan's matrices from number `done` on, with their numbers."""
+    from weightscope.spectra.extremal import Bound
+    from weightscope.spectra.numbers import SpectralOptions
+    from weightscope.spectra.spectrum import SpectrumMethod
+    from weightscope.sweep.run import run_sweep
+
+    numerics = SpectralOptions(
+        rtol=options.rtol,
+        bound=Bound(options.bound),
+        with_spectrum=options.spectrum,
+        spectrum_method=cast(SpectrumMethod, options.spectrum_method),
+        epsilon=options.epsilon,
+        seed=options.seed,
+    )
+    rest = plan.after(done)
+    return run_sweep(
+        rest,
+        checkpoint.source,
+        device=device,
+        options=numerics,
+        done_bytes=plan.read_bytes - rest.read_bytes,
+        observe=progress,
     )
 
 

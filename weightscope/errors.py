@@ -10,6 +10,7 @@
     ├── OptionError               (ValueError)         an option out of its range
     ├── DeviceUnavailable         (RuntimeError)       a device this machine or torch does not have
     ├── DeviceMemoryError         (MemoryError)        a matrix larger than the memory for it
+    ├── JournalMismatch           (ValueError)         a journal that --resume cannot go on from
     ├── TableError                (ValueError)         a file that is not one of our tables
     └── OutputError               (OSError)            results that could not be written
 
@@ -71,6 +72,10 @@ class DeviceUnavailable(WeightscopeError, RuntimeError):
 
 class DeviceMemoryError(WeightscopeError, MemoryError):
     """A matrix needs more memory than there is."""
+
+
+class JournalMismatch(WeightscopeError, ValueError):
+    """A journal belongs to another run, or to one that is still going on."""
 
 
 class TableError(WeightscopeError, ValueError):

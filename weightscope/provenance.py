@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import platform
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from weightscope.checkpoint import Checkpoint
+from weightscope.options import Options
+from weightscope.sweep.plan import Plan
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +40,23 @@ def provenance_here(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": {"type": str(device), "name": name or platform.machine()},
         "threads": torch.get_num_threads(),
+    }
+
+
+def run_identity(
+    checkpoint: Checkpoint, plan: Plan, options: Options, device: torch.device
+) -> dict[str, Any]:
+    """All that the numbers of a run depend on: where this is equal, so are they, bit for bit."""
+    here = provenance_here(device)
+    order = sha256()
+    for step in plan.steps:
+        for stack in step.stacks:
+            order.update(repr([(m.parameter, m.shape, m.slices) for m in stack.matrices]).encode())
+    return {
+        **provenance_of(checkpoint),
+        "options": {**options.as_dict(), "rtol": options.rtol, "seed": options.seed},
+        "plan": order.hexdigest(),
+        **{name: here[name] for name in ("versions", "device", "threads")},
     }
 
 

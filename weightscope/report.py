@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _STAGING = ".weightscope-"
+JOURNAL_FILE = "weightscope.journal"
+"""What an interrupted run leaves in its folder; `--resume` goes on from it."""
 PLOTTED = ("stable_rank", "frobenius_norm")
 # Everything a report may consist of. What an earlier run left and this one does not write is removed,
 # so that a folder never mixes two runs. The provenance comes last: with it the report is complete.
@@ -117,6 +119,7 @@ def write_report(
                 (staging / name).replace(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
+        (folder / JOURNAL_FILE).unlink(missing_ok=True)  # all of it is in the report now
     except OSError as error:
         raise _failed(folder, error) from None
     finally:
@@ -144,5 +147,8 @@ def _failed(folder: Path, error: OSError) -> OutputError:
     return OutputError(
         f"The report was to be written to '{folder}'.",
         f"That failed: {error.strerror or error}.",
-        "Choose another folder with --out, or make room there; nothing that was in it has changed.",
+        "Choose another folder with --out, or make room there; nothing that was in it has changed, and "
+        "--resume goes on from what was computed."
+        if (folder / JOURNAL_FILE).exists()
+        else "Choose another folder with --out, or make room there; nothing that was in it has changed.",
     )

@@ -96,8 +96,9 @@ def _norm_preservation(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _variation(norms: pd.Series[float]) -> dict[str, float | None]:
     relative = norms / norms.max()  # squares of norms near the end of float64 would overflow
+    smallest = float(relative.min())
     return {
-        "max_over_min": _number(1 / relative.min()),
+        "max_over_min": _number(1 / smallest if smallest else math.inf),
         "coefficient_of_variation": _number(relative.std(ddof=0) / relative.mean()),
     }
 

@@ -20,6 +20,7 @@ import yaml
 import weightscope
 from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint, write_gpt2
 from weightscope.cli import main
+from weightscope.report import JOURNAL_FILE
 from weightscope.table import KEY_COLUMNS
 
 Write = Callable[[Path], Path | None]
@@ -70,10 +71,11 @@ def out(earlier_report: Path, tmp_path: Path) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
-    """Every file below a folder, hidden ones too."""
+    """Every file below a folder, hidden ones too, but for the journal that an interrupted run leaves."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
+        if path.name != JOURNAL_FILE
     }
 
 
@@ -660,6 +662,11 @@ def test_a_disk_that_fills_leaves_the_earlier_report(size: int, out: Path, tmp_p
     assert content(out) == before
     assert_error(anew, "OutputError", "File too large")
     assert content(tmp_path / "new") == {}
+    journal = out / JOURNAL_FILE
+    assert not journal.exists() or "--resume" in again.stderr  # computed already: only the report is missing
+    done = run("analyze", model, "--out", out, "--resume")
+    assert done.code == 0
+    assert not journal.exists()
 
 
 @pytest.mark.parametrize("name", ["summary.json", "spectra.parquet", "provenance.json"])

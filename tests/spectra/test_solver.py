@@ -93,6 +93,20 @@ def test_extreme_scales_and_narrow_types(dtype, scale):
     assert torch.allclose(numbers.singular_values * power, sigma, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-43, 1e-38, 1e30, 1e38])
+@pytest.mark.parametrize("shape", [(60, 50), (150, 140)])
+def test_float32_is_scaled_as_it_is_stored(scale, shape):
+    """The factor for a subnormal matrix, 2^142, is itself beyond float32."""
+    stored = (gaussian(1, *shape).clamp(-3, 3) * scale).float()
+    stored.clamp_(-3e38, 3e38)
+    kept = stored.clone()
+    numbers = matrix_numbers(stored, BOTH)[0]
+    assert torch.equal(stored, kept)
+    sigma = torch.linalg.svdvals(kept[0].double() / scale) * scale
+    assert numbers.values["spectral_norm"] == pytest.approx(float(sigma[0]), rel=1e-11)
+    assert numbers.values["frobenius_norm"] == pytest.approx(float(sigma.norm()), rel=1e-11)
+
+
 def test_norms_do_not_depend_on_asking_for_the_spectrum():
     batch = gaussian(2, 140, 150)
     with_it = matrix_numbers(batch.clone(), BOTH)

@@ -65,6 +65,9 @@ def analyze(
     ] = "probable",
     family: FamilyOption = None,
     allow_pickle: AllowPickleOption = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out DIR.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and stop; no weight is read.")
     ] = False,
@@ -83,8 +86,14 @@ def analyze(
     from weightscope.cli.progress import bytes_progress
     from weightscope.families.select import parse_groups, parse_layers
     from weightscope.options import Options
-    from weightscope.report import check_writable
+    from weightscope.report import JOURNAL_FILE, check_writable
 
+    if resume and out is None:
+        raise OptionError(
+            "An interrupted run was to be resumed.",
+            "Its journal lies in the folder of its report, and none was named.",
+            "Add --out DIR.",
+        )
     in_their_columns = _parse_schema(schema, needs_folder=out is None and not dry_run)
     options = Options(
         groups=parse_groups(groups),
@@ -107,8 +116,18 @@ def analyze(
         plan_analysis(checkpoint, options)  # what is wrong with the options is said before a folder is made
         if out is not None:
             check_writable(out)
-        with bytes_progress(enabled=not quiet) as observe:
-            analysis = analyze_checkpoint(checkpoint, options, progress=observe)
+        journal = out / JOURNAL_FILE if out is not None else None
+        if not quiet and journal is not None and journal.exists() and not resume:
+            render.notes([f"'{journal}', of an interrupted run, is started anew; --resume goes on."], [])
+        try:
+            with bytes_progress(enabled=not quiet) as observe:
+                analysis = analyze_checkpoint(
+                    checkpoint, options, journal=journal, resume=resume, progress=observe
+                )
+        except KeyboardInterrupt:
+            left = f" The same command with --resume goes on from '{journal}'." if journal else ""
+            typer.echo(f"Interrupted.{left}", err=True)
+            raise typer.Exit(130) from None
     files: list[Path] = analysis.save(out, plots=not no_plots, schema=schema) if out is not None else []
     if as_json:
         document = {**analysis.summary, "provenance": analysis.provenance, "files": [str(f) for f in files]}

@@ -56,6 +56,8 @@ def analysis(found: Analysis, files: Sequence[Path]) -> None:
     bad = found.table[found.table["status"] != "ok"]
     for status, parameter in zip(bad["status"], bad["parameter"], strict=True):
         out.print(Text(f"  {status}: {parameter}", style="red"), soft_wrap=True)
+    if resumed := found.provenance["resumed"]:
+        out.print(Text(f"{resumed} of them from the journal of the interrupted run"))
     seconds = found.provenance["seconds"]["total"]
     read = found.provenance["bytes"]["received"]
     out.print(Text(f"{_bytes(read)} read, {seconds:.2f} s on {found.provenance['device']['type']}"))

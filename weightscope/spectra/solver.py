@@ -122,7 +122,7 @@ class StackSolver:
             return
         exponent = matrix.exponent
         if exponent:
-            matrix.matrix.mul_(math.ldexp(1.0, -exponent))
+            _shift(matrix.matrix, -exponent)
             parts = None  # what is known of them is not of the scaled ones
         elif parts and any(part.exponent or not part.sums for part in parts):
             parts = None
@@ -130,7 +130,7 @@ class StackSolver:
             self._finite(matrix, parts, math.ldexp(1.0, exponent), outcome)
         finally:
             if exponent:
-                matrix.matrix.mul_(math.ldexp(1.0, exponent))
+                _shift(matrix.matrix, exponent)
 
     def _finite(self, part: _Part, parts: list[_Part] | None, unscale: float, outcome: _Outcome) -> None:
         matrix = part.matrix
@@ -290,6 +290,14 @@ def _bounded(
     }
     bound = Bound.AUDITED if options.bound is Bound.AUDITED else Bound.PROBABLE
     return replace(numbers, method=method, bound=str(bound), values=values | _stable_ranks(values))
+
+
+def _shift(matrix: Float[Tensor, "rows columns"], exponent: int) -> None:
+    """Multiply by a power of two, in place: in steps that float32 holds."""
+    while exponent:
+        step = max(-100, min(100, exponent))
+        matrix.mul_(math.ldexp(1.0, step))
+        exponent -= step
 
 
 def _peak(matrix: Float[Tensor, "rows columns"]) -> float:

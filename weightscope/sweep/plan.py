@@ -92,6 +92,31 @@ class Plan:
         """Bytes of weights the sweep reads."""
         return sum(step.read_bytes for step in self.steps)
 
+    def whole_stacks(self, count: int) -> int:
+        """How many of the first `count` matrices belong to stacks of which none is left out."""
+        done = 0
+        for stack in (stack for step in self.steps for stack in step.stacks):
+            if done + len(stack.matrices) > count:
+                break
+            done += len(stack.matrices)
+        return done
+
+    def after(self, count: int) -> Plan:
+        """The plan without its first `count` matrices, which make up whole stacks."""
+        steps = []
+        for step in self.steps:
+            stacks = []
+            for stack in step.stacks:
+                if count:
+                    count -= len(stack.matrices)
+                else:
+                    stacks.append(stack)
+            needed = _tensors(matrix for stack in stacks for matrix in stack.matrices)
+            if stacks:
+                tensors = tuple(info for info in step.tensors if info in needed)
+                steps.append(Step(tensors=tensors, stacks=tuple(stacks)))
+        return Plan(steps=tuple(steps))
+
     def working_bytes(self, *, with_spectrum: bool) -> int:
         """Memory of the sweep: two steps' tensors (one solved, one read ahead) and the largest stack."""
         sizes = [step.read_bytes for step in self.steps]

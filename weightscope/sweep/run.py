@@ -56,16 +56,25 @@ def run_sweep(
     *,
     device: torch.device,
     options: SpectralOptions,
+    done_bytes: int = 0,
     observe: Callable[[Progress], None] | None = None,
 ) -> Iterator[tuple[Matrix, MatrixNumbers, Progress]]:
     """Carry out a plan and yield each matrix with its numbers, in the plan's order.
+
+    Args:
+        plan: What to do.
+        source: Where the tensors are.
+        device: Where to compute.
+        options: What to compute.
+        done_bytes: Of an earlier run whose rest this is, for the observer.
+        observe: Called after every stack.
 
     Raises:
         CheckpointFormatError: A file changed since its header was read.
         DeviceMemoryError: A step does not fit.
     """
     require_memory(plan.working_bytes(with_spectrum=options.with_spectrum), device)
-    progress = Progress(total_bytes=plan.read_bytes)
+    progress = Progress(total_bytes=done_bytes + plan.read_bytes, done_bytes=done_bytes)
     workspace = Workspace(device)
     solver = StackSolver(options, workspace)
     with torch.inference_mode():
