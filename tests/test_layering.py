@@ -16,7 +16,7 @@ _FOLDERS = {
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
     "spectra": "workspace precision moments gram probes stack_gram lanczos bounds extremal spectrum "
     "power_law marchenko_pastur measures numbers side_by_side solver",
-    "sweep": "plan devices run journal",
+    "sweep": "plan memory devices read_ahead run journal",
     "cli": "options progress render analyze inspect families plot app",
 }
 

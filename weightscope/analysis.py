@@ -20,7 +20,7 @@ from weightscope.plots import plot_quantity
 from weightscope.provenance import provenance_here, provenance_of, run_identity
 from weightscope.report import SCHEMAS, check_schema, write_report
 from weightscope.summary import summarise
-from weightscope.sweep.plan import Plan, plan_sweep
+from weightscope.sweep.memory import DEFAULT_SHARE, Fitted, Needs, fit, parse_memory
 from weightscope.table import MATRIX_KEY, build_table, columns, spectra_table
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def analyze(
     device: str = "auto",
     rtol: float = 1e-6,
     bound: str = "probable",
+    memory: str | int | None = None,
     family: str | FamilySpec | None = None,
     allow_pickle: bool = False,
     seed: int = 0,
@@ -152,6 +153,8 @@ def analyze(
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
         rtol: Relative width of the interval around the spectral norm.
         bound: What stands behind the upper end of that interval: `residual`, `probable`, `audited`, `proved`.
+        memory: What tensors and solvers may take, as bytes or text like `"4G"`; None for three quarters of
+            what is free.
         family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
         allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
         seed: Of the random start of the largest singular value.
@@ -178,6 +181,7 @@ def analyze(
         device=device,
         rtol=rtol,
         bound=bound,
+        memory=parse_memory(memory),
         seed=seed,
     )
     with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
@@ -190,18 +194,29 @@ def analyze(
         )
 
 
-def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Plan, torch.device]:
+def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Fitted, torch.device]:
     """What `analyze_checkpoint` would do and where, without reading a weight.
 
     Raises:
         SelectionError: A layer the checkpoint does not have.
         FamilyMismatch: The tensors do not fit their family.
         DeviceUnavailable: The device is not here.
+        DeviceMemoryError: A matrix needs more memory than there is, or than was allowed.
     """
-    from weightscope.sweep.devices import resolve_device
+    import torch
 
-    plan = plan_sweep(select(checkpoint.matrices, options.groups, options.layers), checkpoint.tensors)
-    return plan, resolve_device(options.device)
+    from weightscope.sweep.devices import available_bytes, resolve_device
+
+    device = resolve_device(options.device)
+    free = available_bytes(device)
+    fitted = fit(
+        select(checkpoint.matrices, options.groups, options.layers),
+        checkpoint.tensors,
+        limit=options.memory or (None if free is None else int(DEFAULT_SHARE * free)),
+        threads=torch.get_num_threads(),
+        needs=Needs(with_spectrum=options.spectrum, by_svd=options.spectrum_method == "svdvals"),
+    )
+    return fitted, device
 
 
 def analyze_checkpoint(
@@ -220,7 +235,8 @@ def analyze_checkpoint(
         raise OptionError(
             "An interrupted run was to be resumed.", "No journal was named.", "Pass journal=PATH too."
         )
-    plan, device = plan_analysis(checkpoint, options)
+    fitted, device = plan_analysis(checkpoint, options)
+    plan = fitted.plan
     started, seconds = perf_counter(), {"read": 0.0, "cast": 0.0, "solve": 0.0}
     with ExitStack() as opened:
         book = None
@@ -230,7 +246,7 @@ def analyze_checkpoint(
             book.keep(plan.whole_stacks(len(book.done)))
         done = book.done if book else []
         solved = list(zip(plan.matrices, done, strict=False))
-        for matrix, numbers, state in _sweep(checkpoint, plan, options, device, len(done), progress):
+        for matrix, numbers, state in _sweep(checkpoint, fitted, options, device, len(done), progress):
             if book:
                 book.append(numbers)
             solved.append((matrix, numbers))
@@ -278,7 +294,7 @@ def analyze_checkpoint(
 
 def _sweep(
     checkpoint: Checkpoint,
-    plan: Plan,
+    fitted: Fitted,
     options: Options,
     device: torch.device,
     done: int,
@@ -298,12 +314,14 @@ def _sweep(
         epsilon=options.epsilon,
         seed=options.seed,
     )
+    plan = fitted.plan
     rest = plan.after(done)
     return run_sweep(
         rest,
         checkpoint.source,
         device=device,
         options=numerics,
+        side_by_side=fitted.side_by_side,
         done_bytes=plan.read_bytes - rest.read_bytes,
         observe=progress,
     )

@@ -47,12 +47,13 @@ def estimate(checkpoint: Checkpoint, options: Options) -> Estimate:
         SelectionError: A layer the checkpoint does not have.
         DeviceUnavailable: The device is not here.
     """
-    plan, device = plan_analysis(checkpoint, options)
+    fitted, device = plan_analysis(checkpoint, options)
+    plan = fitted.plan
     return Estimate(
         matrices=len(list(plan.matrices)),
         tensors=sum(len(step.tensors) for step in plan.steps),
         read_bytes=plan.read_bytes,
-        memory_bytes=plan.working_bytes(with_spectrum=options.spectrum),
+        memory_bytes=fitted.needed,
         device=str(device),
         estimated_seconds=plan.read_bytes / _READ_BYTES_PER_SECOND + _solve_seconds(plan, options, device),
     )

@@ -39,6 +39,8 @@ class Options:
     """Relative width of the interval around the spectral norm, in [1e-12, 1e-2]."""
     bound: str = "probable"
     """What stands behind its upper end: `residual`, `probable`, `audited` or `proved`."""
+    memory: int | None = None
+    """Bytes that tensors and solvers may take; None for three quarters of what is free."""
     seed: int = 0
     """Of the random start."""
 
@@ -74,6 +76,7 @@ class Options:
             "spectrum_method": self.spectrum_method,
             "bound": self.bound,
             "device": self.device,
+            "memory": self.memory,
         }
 
 

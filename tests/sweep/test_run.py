@@ -8,7 +8,7 @@ from tests.factories import gpt2_tensors, write_checkpoint, write_gpt2
 from weightscope.errors import DeviceMemoryError, DeviceUnavailable, OptionError
 from weightscope.spectra.numbers import SpectralOptions
 from weightscope.sweep import run
-from weightscope.sweep.devices import available_bytes, require_memory, resolve_device
+from weightscope.sweep.devices import available_bytes, resolve_device
 from weightscope.sweep.plan import plan_sweep
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def test_progress_reaches_the_end_in_order(tmp_path):
 
 def test_a_sweep_that_cannot_fit_is_refused_before_it_starts(monkeypatch, tmp_path):
     monkeypatch.setattr("weightscope.sweep.devices.available_bytes", lambda device: 1000)
-    with pytest.raises(DeviceMemoryError, match=r"needs .* GiB in float64"):
+    with pytest.raises(DeviceMemoryError, match=r"needs .* GiB, exact"):
         weightscope.analyze(write_gpt2(tmp_path))
 
 
@@ -93,7 +93,6 @@ def test_devices():
     assert resolve_device("cpu") == CPU
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert available_bytes(CPU) is None or available_bytes(CPU) > 0
-    require_memory(1, CPU)
     for nonsense in ("", "gpu", "cuda:", "cuda:x", "cpu:0"):
         with pytest.raises(OptionError, match="Devices are"):
             resolve_device(nonsense)

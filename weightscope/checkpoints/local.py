@@ -62,15 +62,15 @@ class LocalSource(Source):
             raise _unreadable(f"The header of '{path}' was read.", error) from None
         return parse_header(header, shard=shard, file_bytes=size)
 
-    def read(self, info: TensorInfo) -> torch.Tensor:
-        """The tensor in fresh CPU memory."""
+    def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
+        """The tensor in CPU memory: that of `into`, or fresh."""
         import torch
 
         torch_name = ELEMENT_TYPES[info.dtype].torch_name
         if torch_name is None:
             raise ValueError(f"torch has no type for {info.dtype}")
         dtype = getattr(torch, torch_name)
-        buffer = torch.empty(info.nbytes, dtype=torch.uint8)
+        buffer = torch.empty(info.nbytes, dtype=torch.uint8) if into is None else into
         if info.nbytes:
             self._fill(memoryview(buffer.numpy().data), info)
         return buffer.view(dtype).view(info.shape)

@@ -43,7 +43,7 @@ class MemorySource(Source):
         found = dict(to_dict()) if callable(to_dict) else config if isinstance(config, Mapping) else None
         return cls(type(module).__name__, module.state_dict(), found)
 
-    def read(self, info: TensorInfo) -> torch.Tensor:
+    def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
         """The tensor itself, detached, wherever it lies."""
         self._received += info.nbytes
         return self._state[info.name].detach()

@@ -49,8 +49,12 @@ class Source(ABC):
     tied: Mapping[str, str]
 
     @abstractmethod
-    def read(self, info: TensorInfo) -> torch.Tensor:
+    def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
         """The tensor as stored: its dtype, its shape, on the device it lies on.
+
+        Args:
+            info: Which one.
+            into: `info.nbytes` of uint8 on the CPU that may hold it; what lies in memory already stays there.
 
         Raises:
             CheckpointFormatError: The file is no longer what its header said.

@@ -63,6 +63,14 @@ def analyze(
             metavar="residual|probable|audited|proved", help="What stands behind the interval's upper end."
         ),
     ] = "probable",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="4G|500MiB",
+            help="What tensors and solvers may take; three quarters of what is free if left out.",
+            show_default=False,
+        ),
+    ] = None,
     family: FamilyOption = None,
     allow_pickle: AllowPickleOption = False,
     resume: Annotated[
@@ -87,6 +95,7 @@ def analyze(
     from weightscope.families.select import parse_groups, parse_layers
     from weightscope.options import Options
     from weightscope.report import JOURNAL_FILE, check_writable
+    from weightscope.sweep.memory import parse_memory
 
     if resume and out is None:
         raise OptionError(
@@ -104,6 +113,7 @@ def analyze(
         device=device,
         rtol=rtol,
         bound=bound,
+        memory=parse_memory(memory),
     )
     with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
         if not quiet:

@@ -163,15 +163,16 @@ def _by_lanczos(
     """By Lanczos in this precision; None where the interval is still too wide at the end."""
     tall = problem.tall
     gram = problem.gram if precision == torch.float32 else problem.gram64
+    if bound is Bound.PROVED and problem.gram64 is None:
+        problem = replace(problem, gram64=gram64(problem.tall, workspace))
     if tall.dtype != precision and gram is None:
-        tall = workspace.take("extremal.double", *tall.shape).copy_(tall)
+        # A copy in float64 could be larger than all else; and where one run failed many steps are ahead.
+        gram = problem.gram64 if problem.gram64 is not None else gram64(tall, workspace)
     size = tall.shape[1]
     run = Lanczos(size, dtype=precision, seed=seed, max_steps=_MAX_STEPS, workspace=workspace)
     limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
     goal = _Goal(bound=bound, rtol=rtol, limit=limit, allowance=_ALLOWANCE[precision])
     operator = _implicit(tall, workspace) if gram is None else _explicit(gram)
-    if bound is Bound.PROVED and problem.gram64 is None:
-        problem = replace(problem, gram64=gram64(problem.tall, workspace))
     look = 4
     while run.steps < run.max_steps:
         run.step(operator)

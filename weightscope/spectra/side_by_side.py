@@ -50,9 +50,9 @@ class SideBySide:
         self._on_cpu = device.type == "cpu"
         most = min(threads, _MOST_THREADS) if self._on_cpu else _MOST_ON_GPU
         self.width = min(width or most, most)
-        # The same for every matrix, also for a last one that is alone: with another number of threads the
-        # last digits would differ.
-        self._threads = max(1, threads // self.width)
+        # The same for every matrix and width, also for a last one that is alone: with another number of
+        # threads the last digits would differ.
+        self._threads = max(1, threads // min(threads, _MOST_THREADS))
         self._waiting: list[Waiting] = []
         self._pool: ThreadPoolExecutor | None = None
 

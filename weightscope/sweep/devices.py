@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from weightscope.errors import DeviceMemoryError, DeviceUnavailable, OptionError
+from weightscope.errors import DeviceUnavailable, OptionError
 
 
 def resolve_device(asked: str) -> torch.device:
@@ -51,19 +51,3 @@ def available_bytes(device: torch.device) -> int | None:
         found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
         return 1024 * int(found[1]) if found else None
     return None
-
-
-def require_memory(needed: int, device: torch.device) -> None:
-    """Refuse a sweep that cannot fit before it starts.
-
-    Raises:
-        DeviceMemoryError: More is needed than there is.
-    """
-    available = available_bytes(device)
-    if available is not None and needed > available:
-        raise DeviceMemoryError(
-            f"The sweep was to run on {device}.",
-            f"Its largest matrix needs {needed / 2**30:.1f} GiB in float64 and {available / 2**30:.1f} GiB "
-            "are free there.",
-            "Select smaller groups with --groups, or use a device with more memory.",
-        )

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.families.assign import Matrix
 
 # A step this large keeps the reader busy while it is solved; larger ones gain nothing.
-DEFAULT_BUDGET = 128 * 2**20
-_FLOAT32_BYTES, _FLOAT64_BYTES = 4, 8
-# As many as spectra/extremal.py takes steps at most, and one: importing it from here would load torch.
-_LANCZOS_VECTORS = 601
-# As many as spectra/gram.py casts at a time.
-_GRAM_ROWS = 2560
+DEFAULT_BUDGET = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +35,6 @@ class Stack:
     def elements(self) -> int:
         """Elements of all matrices, those of the whole counted again."""
         return sum(prod(matrix.shape) for matrix in self.matrices)
-
-    def working_bytes(self, *, with_spectrum: bool) -> int:
-        """Memory for the exact values and what the solvers take beside them."""
-        wide = any("F64" in matrix.dtype for matrix in self.parts)
-        size = sum(prod(matrix.shape) for matrix in self.parts)
-        exact = size * (_FLOAT64_BYTES if wide else _FLOAT32_BYTES)
-        short = max(min(matrix.shape) for matrix in self.matrices)
-        # Of the solvers: two Gram matrices and a factor, the rows they are formed of, two in float32; the
-        # Lanczos basis.
-        grams = _FLOAT64_BYTES * short * (4 * short + min(size // short, _GRAM_ROWS))
-        basis = _LANCZOS_VECTORS * _FLOAT64_BYTES * short
-        return exact + grams + basis + (3 * _FLOAT64_BYTES * size if with_spectrum else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +98,6 @@ class Plan:
                 tensors = tuple(info for info in step.tensors if info in needed)
                 steps.append(Step(tensors=tensors, stacks=tuple(stacks)))
         return Plan(steps=tuple(steps))
-
-    def working_bytes(self, *, with_spectrum: bool) -> int:
-        """Memory of the sweep: two steps' tensors (one solved, one read ahead) and the largest stack."""
-        sizes = [step.read_bytes for step in self.steps]
-        tensors = max([*sizes, *(a + b for a, b in pairwise(sizes))], default=0)
-        stacks = (stack for step in self.steps for stack in step.stacks)
-        return tensors + max((s.working_bytes(with_spectrum=with_spectrum) for s in stacks), default=0)
 
 
 def plan_sweep(matrices: Sequence[Matrix], index: TensorIndex, *, budget: int = DEFAULT_BUDGET) -> Plan:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
 
-from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
 from weightscope.families.assign import Matrix
@@ -18,8 +16,8 @@ from weightscope.families.gather import slice_of
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.solver import StackSolver
 from weightscope.spectra.workspace import Workspace
-from weightscope.sweep.devices import require_memory
-from weightscope.sweep.plan import Plan, Stack, Step
+from weightscope.sweep.plan import Plan, Stack
+from weightscope.sweep.read_ahead import read_ahead
 
 # Types whose every value bfloat16 holds too, and those float32 does not.
 _BF16_VALUED = {"BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ", "F8_E8M0"}
@@ -56,6 +54,7 @@ def run_sweep(
     *,
     device: torch.device,
     options: SpectralOptions,
+    side_by_side: int | None = None,
     done_bytes: int = 0,
     observe: Callable[[Progress], None] | None = None,
 ) -> Iterator[tuple[Matrix, MatrixNumbers, Progress]]:
@@ -66,6 +65,7 @@ def run_sweep(
         source: Where the tensors are.
         device: Where to compute.
         options: What to compute.
+        side_by_side: How many spectra to compute at once; as many as the device is good for if None.
         done_bytes: Of an earlier run whose rest this is, for the observer.
         observe: Called after every stack.
 
@@ -73,13 +73,12 @@ def run_sweep(
         CheckpointFormatError: A file changed since its header was read.
         DeviceMemoryError: A step does not fit.
     """
-    require_memory(plan.working_bytes(with_spectrum=options.with_spectrum), device)
     progress = Progress(total_bytes=done_bytes + plan.read_bytes, done_bytes=done_bytes)
     workspace = Workspace(device)
-    solver = StackSolver(options, workspace)
+    solver = StackSolver(options, workspace, side_by_side=side_by_side)
     with torch.inference_mode():
         coming, stack = plan.matrices, None
-        for step, tensors in _read_ahead(plan.steps, source, progress.seconds):
+        for step, tensors in read_ahead(plan, source, progress.seconds):
             before = progress.done_bytes
             solved = 0
             for stack in step.stacks:
@@ -95,26 +94,6 @@ def run_sweep(
         progress.seconds.solve += perf_counter() - started
         for numbers in last:
             yield next(coming), numbers, progress
-
-
-def _read_ahead(
-    steps: tuple[Step, ...], source: Source, seconds: Seconds
-) -> Iterator[tuple[Step, dict[str, torch.Tensor]]]:
-    """Each step with its tensors; the next one's are read by a thread while this one is solved."""
-
-    def read(tensors: tuple[TensorInfo, ...]) -> dict[str, torch.Tensor]:
-        return {info.name: source.read(info) for info in tensors}
-
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = reader.submit(read, steps[0].tensors) if steps else None
-        for position, step in enumerate(steps):
-            started = perf_counter()
-            assert coming is not None  # noqa: S101 - there is a step, so it was submitted
-            tensors = coming.result()
-            seconds.read += perf_counter() - started
-            following = steps[position + 1 : position + 2]
-            coming = reader.submit(read, following[0].tensors) if following else None
-            yield step, tensors
 
 
 def _solve(

@@ -1,0 +1,145 @@
+"""How much memory a sweep takes, and how it is kept below a limit.
+
+What is counted is what a process takes beside its code and the libraries it has loaded: tensors and the
+solvers' work, at most. It does not grow with the number of layers: two steps' tensors and one stack's work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from weightscope.checkpoints.header import TensorIndex
+from weightscope.errors import DeviceMemoryError, OptionError
+from weightscope.families.assign import Matrix
+from weightscope.sweep.plan import DEFAULT_BUDGET, Plan, Stack, plan_sweep
+
+# Of what is free when a run begins, unless a limit is given.
+DEFAULT_SHARE = 0.75
+# As in spectra/, which to import would load torch: Lanczos vectors kept, rows cast for a Gram matrix, the
+# short side up to which an SVD is taken, spectra at once.
+LANCZOS_VECTORS, GRAM_ROWS, SVD_SIDE, MOST_SIDE_BY_SIDE = 601, 2560, 256, 4
+_FLOAT32, _FLOAT64 = 4, 8
+# Pieces in the caches, buffers of the threads and of BLAS, the table.
+_CONSTANT = 96 * 2**20
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What of the options decides about memory."""
+
+    with_spectrum: bool = False
+    """Whether every singular value is computed."""
+    by_svd: bool = False
+    """Whether by an SVD whatever the size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A plan that keeps below a limit."""
+
+    plan: Plan
+    side_by_side: int
+    """How many spectra are computed at once."""
+    needed: int
+    """Bytes, at most."""
+
+
+def parse_memory(text: str | int | None) -> int | None:
+    """Bytes from `4G`, `500MiB`, `1.5 GB` or a number; None stays None.
+
+    Raises:
+        OptionError: The text is no size.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
+    if not found or found[2] not in _UNITS or float(found[1]) == 0:
+        raise OptionError(
+            f"The memory limit {str(text)!r} was asked for.",
+            "It is no size.",
+            "Write for example 4G, 500MiB or a number of bytes.",
+        )
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def fit(
+    matrices: Sequence[Matrix], index: TensorIndex, *, limit: int | None, threads: int, needs: Needs
+) -> Fitted:
+    """A plan whose sweep takes at most `limit` bytes.
+
+    Smaller steps and fewer spectra at once come first; neither changes a number.
+
+    Args:
+        matrices: The selected ones.
+        index: The checkpoint's headers.
+        limit: Bytes; None for none.
+        threads: Torch's, which bound the number of spectra at once.
+        needs: What is computed.
+
+    Raises:
+        DeviceMemoryError: A matrix alone takes more.
+    """
+    widest = min(threads, MOST_SIDE_BY_SIDE) if needs.with_spectrum else 1
+    for budget in (DEFAULT_BUDGET, DEFAULT_BUDGET // 4, 1):
+        plan = plan_sweep(matrices, index, budget=budget)
+        for side_by_side in range(widest, 0, -1):
+            needed = plan_bytes(plan, needs, side_by_side)
+            if limit is None or needed <= limit:
+                return Fitted(plan=plan, side_by_side=side_by_side, needed=needed)
+    raise _too_large(plan, needs, needed, limit)
+
+
+def _too_large(plan: Plan, needs: Needs, needed: int, limit: int | None) -> DeviceMemoryError:
+    stacks = (stack for step in plan.steps for stack in step.stacks)
+    rows, columns = max(stacks, key=lambda stack: stack_bytes(stack, needs, 1)).matrices[-1].shape
+    return DeviceMemoryError(
+        f"The sweep was to take at most {(limit or 0) / 2**30:.2f} GiB.",
+        f"Its largest matrix ({rows}x{columns}) needs {needed / 2**30:.2f} GiB, exact and with room for the "
+        "solvers.",
+        f"Pass --memory {needed / 2**30 + 0.01:.2f}GiB if that much is free, or select smaller groups with "
+        "--groups.",
+    )
+
+
+def plan_bytes(plan: Plan, needs: Needs, side_by_side: int) -> int:
+    """What a sweep takes at most: two steps' tensors (one solved, one read ahead) and one stack's work."""
+    if not plan.steps:
+        return 0
+    sizes = [step.read_bytes for step in plan.steps]
+    tensors = max([*sizes, *(a + b for a, b in pairwise(sizes))])
+    stacks = (stack for step in plan.steps for stack in step.stacks)
+    return _CONSTANT + tensors + max(stack_bytes(stack, needs, side_by_side) for stack in stacks)
+
+
+def stack_bytes(stack: Stack, needs: Needs, side_by_side: int) -> int:
+    """What the exact values of a stack and the solvers take, in the worst case of the latter."""
+    size = sum(prod(matrix.shape) for matrix in stack.parts)
+    wide = any("F64" in matrix.dtype for matrix in stack.parts)
+    short, long = max((min(matrix.shape), max(matrix.shape)) for matrix in stack.matrices)
+    square = _FLOAT64 * short * short
+    exact = size * (_FLOAT64 if wide else _FLOAT32)
+    vectors = _FLOAT64 * short * (LANCZOS_VECTORS + min(long, GRAM_ROWS))
+    # The search: Gram matrices in float32 of a part and of the sum, one in float64. If it does not converge:
+    # eigenvectors, and what LAPACK works in.
+    search = 2 * square + 4 * square
+    spectra = 0
+    if needs.with_spectrum and (needs.by_svd or short <= SVD_SIDE):
+        spectra = 3 * _FLOAT64 * size * side_by_side  # a copy in float64 and LAPACK's own
+    elif needs.with_spectrum:
+        spectra = (2 * side_by_side + 2) * square  # Gram matrices that wait, LAPACK's copies, the sum
+    return exact + vectors + search + spectra
