@@ -52,7 +52,7 @@ class Lanczos:
     @property
     def vectors(self) -> Float[Tensor, "known size"]:
         """The basis, and below it the vector the next step starts from unless the run has ended."""
-        ended = self.steps == self.max_steps or self.betas[-1] == 0
+        ended = self.steps == self.max_steps or self.betas[-1:] == [0]
         return self._basis[: self.steps + (not ended)]
 
     def step(self, operator: Operator) -> None:
