@@ -10,6 +10,7 @@ from tests import oracles
 from weightscope.spectra import bounds, extremal
 from weightscope.spectra.bounds import FAILURE_PROBABILITY
 from weightscope.spectra.extremal import Bound, Problem
+from weightscope.spectra.lanczos import Lanczos
 from weightscope.spectra.workspace import Workspace
 
 # Rounding of ‖Wv‖/‖v‖ in float64 for the sizes here: a few n·eps.
@@ -116,6 +117,57 @@ def test_exact_cases(matrix, expected, method):
     found = largest_singular_value(matrix.double(), method=method)
     assert found.value == pytest.approx(expected, rel=1e-14)
     assert found.value <= found.upper <= found.value * (1 + 1.0001e-6)
+
+
+@pytest.mark.parametrize("bound", ["probable", "audited", "proved"])
+@pytest.mark.parametrize("exponent", [-31, -30, 0, 29, 30])
+@pytest.mark.parametrize("name", ["hidden spike", "constant"])
+def test_to_both_ends_of_what_is_not_scaled(name, exponent, bound):
+    """Squares of squares of such weights are beyond float32; residuals must be neither lost nor infinite."""
+    matrix = torch.diag(torch.cat([torch.tensor([1 + 4e-5]), torch.ones(399)]))
+    if name == "constant":  # float32 sums of a thousand equal terms are all rounded the same way
+        matrix = torch.ones(1500, 1500) + 0.01 * torch.eye(1500)
+    sigma = oracles.singular_values(matrix)[0]
+    found = largest_singular_value(matrix * 2.0**exponent, bound=Bound(bound), method="lanczos")
+    assert found.value * 2.0**-exponent <= sigma * (1 + ROUNDING)
+    assert found.upper * 2.0**-exponent >= sigma * (1 - ROUNDING)
+    assert found.upper <= found.value * (1 + 1.0001e-6)
+
+
+@pytest.mark.parametrize("bound", ["probable", "audited"])
+def test_a_float32_run_that_says_it_has_ended_is_not_trusted(monkeypatch, bound):
+    """After the first step the Ritz value is 4e-5 too low and only the lost residual would tell."""
+
+    class Ending(Lanczos):
+        def step(self, operator):
+            super().step(operator)
+            if self.basis.dtype == torch.float32:
+                self.betas[-1] = 0.0
+
+    monkeypatch.setattr(extremal, "Lanczos", Ending)
+    matrix = torch.eye(400)
+    matrix[0, 0] += 4e-5
+    found = largest_singular_value(matrix, bound=Bound(bound))
+    assert found.upper >= oracles.singular_values(matrix)[0] * (1 - ROUNDING)
+
+
+def test_nothing_is_proved_within_rounding():
+    """Where the factorisation succeeds or fails by chance: the margin decides, and it is wider than that."""
+    for seed in range(20):
+        matrix = with_spectrum(SPECTRA["flat"], seed=seed)
+        gram, squares = matrix.T @ matrix, float(matrix.square().sum())
+        for bound, expected in ((1 - 1e-14, False), (1 + 1e-12, False), (1 + 3e-11, True)):
+            workspace = Workspace(torch.device("cpu"))
+            options = {"squares": squares, "rows": N, "workspace": workspace}
+            assert extremal.proves_upper_bound(gram, bound, **options) == expected
+
+
+def test_the_narrowest_interval_that_can_be_proved_is_taken(monkeypatch):
+    """One of rtol before a wider one, if rtol lies between the widths that are tried."""
+    least = (1 + 2e-9) ** 2
+    monkeypatch.setattr(extremal, "proves_upper_bound", lambda gram, bound, **_: bound >= least)
+    found = largest_singular_value(torch.eye(5, dtype=torch.float64), rtol=3e-9)
+    assert found.upper == pytest.approx(1 + 3e-9, rel=1e-12)
 
 
 def test_orthogonal_matrix():

@@ -63,10 +63,19 @@ def test_ratio_over_a_zero_median_is_undefined():
     assert found.frobenius_norm == 2.0
 
 
-@pytest.mark.parametrize("peak", [1.0, 0.5, 3.7, 1e-30, 1e30, 1e-38, 1e300, 5e-324])
+@pytest.mark.parametrize("peak", [1.0, 0.5, 3.7, 1e-30, 1e30, 1e-37, 1e300, 5e-324])
 def test_scaling_is_by_a_power_of_two(peak):
     scaled = peak * math.ldexp(1.0, -scale_exponent(peak))
     assert peak < 1e-300 or 0.5 <= scaled < 1
+
+
+@pytest.mark.parametrize("peak", [2.0**-149, 1e-43, 1e-38, 1e38, 3.4e38])
+def test_a_float32_is_scaled_and_scaled_back_in_float32(peak):
+    """Its smallest numbers would need a factor that float32 does not hold."""
+    stored, exponent = torch.tensor([peak]), scale_exponent(peak)
+    scaled = stored * math.ldexp(1.0, -exponent)
+    assert 2.0**-30 < float(scaled) < 2.0**30
+    assert torch.equal(scaled * math.ldexp(1.0, exponent), stored)
 
 
 @pytest.mark.parametrize("peak", [0.0, math.inf, math.nan])

@@ -25,6 +25,7 @@ from weightscope.spectra.workspace import Workspace
 
 # The probability, over the random start, that a matrix' upper bound is none.
 FAILURE_PROBABILITY = 1e-9
+_UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
 
 
 def sum_limit(size: int, failure_probability: float) -> float:
@@ -59,42 +60,57 @@ def upper_bound(theta: float, widest: float, run: Lanczos, limit: float) -> floa
 
 
 def rounding_of(
-    run: Lanczos, theta: float, pieces: Sequence[Float[Tensor, "_ size"]], workspace: Workspace
+    run: Lanczos, root: float, pieces: Sequence[Float[Tensor, "_ size"]], workspace: Workspace
 ) -> float:
     r"""A bound on ‖E‖, where the run is an exact one for WᵀW + E; evaluated in float64.
 
-    With full reorthogonalisation $\|E\| \le 2(\|R\| + \|V^T V - I\| \theta)$,
-    $R = W^TWV - VT - \beta v e_k^T$.
+    Let V be the k + 1 computed vectors, V_k all but the last, $\underline T$ the (k+1)×k coefficients,
+    $R = W^TWV_k - V\underline T$ and η = ‖VᵀV − I‖. V's orthonormal polar factor Q has
+    ‖Q − V‖ ≤ η(1+η)/2. Of the symmetric E with $(W^TW + E)Q_k = Q\underline T$ one is no longer than
+    $Q\underline T - W^TWQ_k$ (Davis, Kahan and Weinberger 1982), hence than
+    ‖R‖ + η(1+η)/2 · (‖T‖ + ‖WᵀW‖), and both of these norms are at most root + ‖E‖.
 
     Args:
         run: A finished run on WᵀW in any precision.
-        theta: Its largest Ritz value.
+        root: The upper bound it gives, rounding apart.
         pieces: W in row blocks, any floating dtype.
         workspace: For the products.
     """
-    basis = run.basis.to(torch.float64)
-    steps, size = basis.shape
-    product = workspace.take("audit.product", steps, size).zero_()
+    steps, known = run.steps, run.vectors
+    vectors = workspace.take("audit.vectors", *known.shape).copy_(known)
+    basis, size = vectors[:steps], vectors.shape[1]
+    residual = workspace.take("audit.residual", steps, size).zero_()
     for piece in pieces:
-        exact = piece.to(torch.float64)
-        product.addmm_(basis @ exact.mT, exact)
-    alphas = torch.tensor(run.alphas, dtype=torch.float64, device=basis.device)
-    betas = torch.tensor(run.betas, dtype=torch.float64, device=basis.device)
-    product -= alphas[:, None] * basis
-    product[1:] -= betas[:-1, None] * basis[:-1]
-    product[:-1] -= betas[:-1, None] * basis[1:]
-    if betas[-1] > 0 and steps < run.max_steps:
-        product[-1] -= betas[-1] * run.next_vector.to(torch.float64)
-        residual = _norm(product)
-    else:  # the last residual was not kept as a vector: its length stands for it
-        residual = _norm(product[:-1]) + float(product[-1].norm())
-    overlaps = basis @ basis.mT
+        exact = _float64(piece, workspace)
+        image = workspace.take("audit.image", steps, len(piece))
+        residual.addmm_(torch.mm(basis, exact.mT, out=image), exact)
+    alphas = torch.tensor(run.alphas, dtype=torch.float64, device=basis.device)[:, None]
+    betas = torch.tensor(run.betas, dtype=torch.float64, device=basis.device)[:, None]
+    residual.addcmul_(alphas, basis, value=-1)
+    residual[1:].addcmul_(betas[:-1], basis[:-1], value=-1)
+    following = vectors[1:]  # one fewer where the run has no next vector: its residual is then left whole
+    residual[: len(following)].addcmul_(betas[: len(following)], following, value=-1)
+    overlaps = vectors @ vectors.mT
     overlaps.diagonal().sub_(1)
-    return 2 * (residual + _norm(overlaps) * theta)
+    skew = _norm(overlaps)
+    skew *= 1 + skew
+    if skew > 0.1:
+        return math.inf
+    # Rounding of this evaluation itself: at most λ√n·u with probability 1 − 2n·exp(−λ²/2) (Higham and Mary
+    # 2019), here with λ = 8.
+    own = 8 * math.sqrt(size + sum(len(piece) for piece in pieces)) * _UNIT_ROUNDOFF * root
+    return (_norm(residual) + skew * root + own) / (1 - skew)
+
+
+def _float64(piece: Float[Tensor, "rows size"], workspace: Workspace) -> Float[Tensor, "rows size"]:
+    """A piece of W in float64, in the order of memory that it lies in."""
+    if piece.dtype == torch.float64:
+        return piece
+    if piece.stride(0) == 1:
+        return workspace.take("audit.piece", *piece.mT.shape).copy_(piece.mT).mT
+    return workspace.take("audit.piece", *piece.shape).copy_(piece)
 
 
 def _norm(wide: Float[Tensor, "few many"]) -> float:
     """‖M‖₂ of a matrix with few rows, up to rounding far below what it is used for."""
-    if len(wide) == 0:
-        return 0.0
     return math.sqrt(max(0.0, float(torch.linalg.eigvalsh(wide @ wide.mT)[-1]))) * (1 + 1e-9)

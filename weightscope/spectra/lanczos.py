@@ -34,7 +34,7 @@ class Lanczos:
         self._basis = workspace.take("lanczos.basis", self.max_steps + 1, size, dtype=dtype)
         self._residual = workspace.take("lanczos.residual", size, dtype=dtype)
         self._basis[0] = _start(size, seed).to(workspace.device, dtype)
-        # A residual below this share has lost too many digits to be orthogonal once it is normalised.
+        # A residual below this share of λ₁ has lost too many digits to be orthogonal once it is normalised.
         self._noise = torch.finfo(dtype).eps ** 0.5
         self.alphas: list[float] = []
         self.betas: list[float] = []
@@ -50,9 +50,10 @@ class Lanczos:
         return self._basis[: self.steps]
 
     @property
-    def next_vector(self) -> Float[Tensor, " size"]:
-        """The vector the next step starts from."""
-        return self._basis[self.steps]
+    def vectors(self) -> Float[Tensor, "known size"]:
+        """The basis, and below it the vector the next step starts from unless the run has ended."""
+        ended = self.steps == self.max_steps or self.betas[-1:] == [0]
+        return self._basis[: self.steps + (not ended)]
 
     def step(self, operator: Operator) -> None:
         """Take one step."""
@@ -64,12 +65,14 @@ class Lanczos:
             overlaps = torch.mv(known, residual)
             residual.addmv_(known.mT, overlaps, alpha=-1)
             alpha += float(overlaps[-1])
-        beta = float(residual.norm())
+        # In float64: squares of a small residual of small weights underflow in float32, and a length of zero
+        # says that the Krylov space has ended.
+        beta = float(torch.linalg.vector_norm(residual, dtype=torch.float64))
         self.alphas.append(alpha)
         self.betas.append(beta)
         if beta > 0 and steps < self.max_steps:
             torch.div(residual, beta, out=self._basis[steps])
-            if beta < self._noise * abs(alpha):
+            if beta < self._noise * max(self.alphas):
                 _orthonormalise(self._basis[steps], known)
 
     def top(self) -> tuple[float, Float[Tensor, " steps"]]:

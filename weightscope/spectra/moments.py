@@ -206,11 +206,13 @@ def _max_over_median(squares: Float[Tensor, " length"]) -> float:
 
 
 def scale_exponent(max_abs: float) -> int:
-    """The power of two e for which max_abs / 2^e lies in [0.5, 1); 0 for a zero or non-finite one.
+    """A power of two e for which max_abs / 2^e is near one; 0 for a zero or non-finite one.
 
+    It lies in [0.5, 1) wherever 2^e and 2^-e are numbers of float32 if max_abs is, or else of float64.
     Multiplying by 2^-e is exact, and afterwards no square over- or underflows that matters.
     """
     if max_abs == 0 or not math.isfinite(max_abs):
         return 0
-    # Beyond this 2^-e itself would overflow; such values are float64 subnormals.
-    return max(-1000, min(1000, math.frexp(max_abs)[1]))
+    exponent = math.frexp(max_abs)[1]
+    largest = 126 if -149 < exponent <= 128 else 1000
+    return max(-largest, min(largest, exponent))

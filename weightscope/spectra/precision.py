@@ -6,7 +6,7 @@ matrix-vector product is off in the third digit. Nothing we report may depend on
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -33,7 +33,7 @@ def float32_products(kind: Literal["exact", "bfloat16"]) -> Iterator[None]:
         finally:
             torch.set_float32_matmul_precision(common)
         return
-    before = [holder.fp32_precision for holder in holders]
+    before = [_own_setting(holder) for holder in holders]
     try:
         for holder in holders:
             on_cpu = holder is holders[0]
@@ -42,3 +42,19 @@ def float32_products(kind: Literal["exact", "bfloat16"]) -> Iterator[None]:
     finally:
         for holder, precision in zip(holders, before, strict=True):
             holder.fp32_precision = precision
+
+
+def _own_setting(holder: Any) -> str:
+    """What is set for this backend itself; `none` where it follows the setting for all, and shows that one's.
+
+    Written back as shown, a setting that follows would stay behind when the one for all is next changed.
+    """
+    everywhere: Any = torch.backends
+    shown, general = str(holder.fp32_precision), everywhere.fp32_precision
+    if shown == "none" or shown != general:
+        return shown
+    everywhere.fp32_precision = "tf32" if general == "ieee" else "ieee"
+    try:
+        return shown if holder.fp32_precision == shown else "none"
+    finally:
+        everywhere.fp32_precision = general
