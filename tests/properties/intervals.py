@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from weightscope.spectra import extremal
 from weightscope.spectra.extremal import Bound, Problem
-from weightscope.spectra.numbers import SpectralOptions, StackSolver
+from weightscope.spectra.numbers import SpectralOptions
+from weightscope.spectra.solver import StackSolver
 from weightscope.spectra.workspace import Workspace
 
 BOUNDS = (Bound.PROBABLE, Bound.AUDITED, Bound.PROVED)
