@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weightscope.spectra.lanczos import Lanczos
+from weightscope.spectra.lanczos import Coefficients, Lanczos
 from weightscope.spectra.workspace import Workspace
 
 # The probability, over the random start, that a matrix' upper bound is none.
@@ -32,7 +32,7 @@ def sum_limit(size: int, failure_probability: float) -> float:
     return 2 * size / (math.pi * failure_probability**2)
 
 
-def is_upper_bound(x: float, run: Lanczos, limit: float) -> bool:
+def is_upper_bound(x: float, run: Coefficients, limit: float) -> bool:
     """Whether Σ p_j(x)² exceeds the limit at an x beyond the largest Ritz value, so that λ₁ < x."""
     previous, current, total, beta_before = 0.0, 1.0, 1.0, 0.0
     for alpha, beta in zip(run.alphas, run.betas, strict=True):
@@ -46,7 +46,7 @@ def is_upper_bound(x: float, run: Lanczos, limit: float) -> bool:
     return False
 
 
-def upper_bound(theta: float, widest: float, run: Lanczos, limit: float) -> float:
+def upper_bound(theta: float, widest: float, run: Coefficients, limit: float) -> float:
     """The root of Σ p_j² = limit between theta and `widest`, where it is exceeded; from above."""
     low, high = theta, widest
     for _ in range(40):
@@ -73,18 +73,37 @@ def rounding_of(
         workspace: For the products.
     """
     basis = run.basis.to(torch.float64)
-    steps, size = basis.shape
-    product = workspace.take("audit.product", steps, size).zero_()
+    product = workspace.take("audit.product", *basis.shape).zero_()
     for piece in pieces:
         exact = piece.to(torch.float64)
         product.addmm_(basis @ exact.mT, exact)
+    has_next = run.betas[-1] > 0 and run.steps < run.max_steps
+    return rounding_from(run, theta, basis, product, run.next_vector if has_next else None)
+
+
+def rounding_from(
+    run: Coefficients,
+    theta: float,
+    basis: Float[Tensor, "steps size"],
+    product: Float[Tensor, "steps size"],
+    next_vector: Float[Tensor, " size"] | None,
+) -> float:
+    """As `rounding_of`, from the run's basis and WᵀW applied to it.
+
+    Args:
+        run: A finished run.
+        theta: Its largest Ritz value.
+        basis: Its vectors, float64.
+        product: WᵀW on each, float64; overwritten.
+        next_vector: The one the next step would start from; None where it was not kept.
+    """
     alphas = torch.tensor(run.alphas, dtype=torch.float64, device=basis.device)
     betas = torch.tensor(run.betas, dtype=torch.float64, device=basis.device)
     product -= alphas[:, None] * basis
     product[1:] -= betas[:-1, None] * basis[:-1]
     product[:-1] -= betas[:-1, None] * basis[1:]
-    if betas[-1] > 0 and steps < run.max_steps:
-        product[-1] -= betas[-1] * run.next_vector.to(torch.float64)
+    if next_vector is not None:
+        product[-1] -= betas[-1] * next_vector.to(torch.float64)
         residual = _norm(product)
     else:  # the last residual was not kept as a vector: its length stands for it
         residual = _norm(product[:-1]) + float(product[-1].norm())
