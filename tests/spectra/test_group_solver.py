@@ -55,12 +55,17 @@ STACKS = {
 }
 
 
-def numbers(solver, names):
+def numbers(solver, names, device="cpu"):
     for name in names:
         parts, whole = STACKS[name]()
         bf16_valued = name == "bfloat16"
         if bf16_valued:
             whole.copy_(whole.bfloat16())
+        if device != "cpu" and whole is not None:
+            lengths = [len(part) for part in parts]
+            whole = whole.to(device)
+            parts = list(torch.split(whole, lengths))
+        parts = [part.to(device) for part in parts]
         solver.add(parts, whole, bf16_valued=bf16_valued)
     return list(solver.finish())
 

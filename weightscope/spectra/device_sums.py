@@ -89,18 +89,17 @@ def fetched(moments: Sequence[float]) -> Moments:
 
 def stacked(parts: Sequence[DeviceSums]) -> DeviceSums:
     """The sums of parts that lie below one another."""
-    counts = [part.count / sum(one.count for one in parts) for part in parts]
+    # Shares as Python numbers: a tensor made of a list would be copied to the device, and waited for.
     total = sum(part.count for part in parts)
-    means = torch.stack([part.mean for part in parts])
-    shares = means.new_tensor(counts)
-    mean = (means * shares).sum()
+    mean = torch.stack([part.mean * (part.count / total) for part in parts]).sum()
+    between = torch.stack([(part.mean - mean).square() * part.count for part in parts]).sum()
     # Chan, Golub and LeVeque 1979: each part's own deviations, and those of the parts' means.
     own = torch.stack([part.spread for part in parts]).sum()
     return DeviceSums(
         row_squares=torch.cat([part.row_squares for part in parts]),
         column_squares=torch.stack([part.column_squares for part in parts]).sum(dim=0),
         mean=mean,
-        spread=own + total * (shares * (means - mean).square()).sum(),
+        spread=own + between,
     )
 
 
