@@ -15,8 +15,9 @@ _FOLDERS = {
     "checkpoints": "dtypes header reference source folder local memory pickled quantized stream",
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
     "spectra": "workspace precision moments gram probes stack_gram lanczos bounds extremal spectrum "
-    "power_law marchenko_pastur measures numbers side_by_side solver",
-    "sweep": "plan memory devices read_ahead run journal",
+    "power_law marchenko_pastur measures numbers outcome side_by_side solver "
+    "tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
+    "sweep": "plan memory devices read_ahead transfer several run journal",
     "cli": "options progress render analyze inspect families plot app",
 }
 

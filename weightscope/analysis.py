@@ -322,6 +322,7 @@ def _sweep(
         device=device,
         options=numerics,
         side_by_side=fitted.side_by_side,
+        spare_bytes=None if options.memory is None else options.memory - fitted.needed,
         done_bytes=plan.read_bytes - rest.read_bytes,
         observe=progress,
     )

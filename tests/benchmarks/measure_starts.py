@@ -73,7 +73,7 @@ def main() -> None:
         for name, source in sources(Path(scratch)):
             truth = truths(source)
             line = f"{name:23} {len(truth):6}"
-            for direct in (extremal._DIRECT_SIDE, 0):
+            for direct in (extremal.DIRECT_SIDE, 0):
                 found = [margin for seed in range(starts) for margin in margins(source, truth, seed, direct)]
                 low = sum(margin < 0 for margin in found)
                 below += low

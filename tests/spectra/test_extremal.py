@@ -178,7 +178,7 @@ def test_orthogonal_matrix():
 
 
 def test_falls_back_where_lanczos_does_not_converge(monkeypatch):
-    monkeypatch.setattr(extremal, "_MAX_STEPS", 5)
+    monkeypatch.setattr(extremal, "MAX_STEPS", 5)
     matrix = with_spectrum(SPECTRA["uniform"])
     found = largest_singular_value(matrix)
     assert found.method == "gram_eigh"

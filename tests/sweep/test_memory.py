@@ -33,9 +33,9 @@ def test_no_sizes(text):
 
 
 def test_constants_are_those_of_the_solvers():
-    assert memory.LANCZOS_VECTORS == extremal._MAX_STEPS + 1
+    assert memory.LANCZOS_VECTORS == extremal.MAX_STEPS + 1
     assert memory.GRAM_ROWS == gram._ROWS
-    assert memory.SVD_SIDE == spectrum._SVD_SIDE
+    assert memory.SVD_SIDE == spectrum.SVD_SIDE
     assert memory.MOST_SIDE_BY_SIDE == side_by_side._MOST_THREADS
 
 

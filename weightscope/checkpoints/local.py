@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 
 
 class LocalSource(Source):
-    """A checkpoint of safetensors files; opens them once and reads each tensor by its byte range."""
+    """A checkpoint of safetensors files; opens them once and reads each tensor by its byte range.
+
+    Several threads may read at once.
+    """
 
     def __init__(self, reference: str, files: CheckpointFiles) -> None:
         self.reference = reference
         self.tied: dict[str, str] = {}
-        self._received = 0
+        self._received, self._counting = 0, Lock()
         self._descriptors: dict[str, int] = {}
         try:
             headers = {shard: self._open(files.folder / shard, shard) for shard in files.shards}
@@ -90,7 +94,8 @@ class LocalSource(Source):
                     "Let whatever writes the file finish, then run again.",
                 )
             done += count
-        self._received += done
+        with self._counting:
+            self._received += done
 
     @property
     def received_bytes(self) -> int:

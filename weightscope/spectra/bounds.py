@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weightscope.spectra.lanczos import Lanczos
+from weightscope.spectra.lanczos import Coefficients, Lanczos
 from weightscope.spectra.workspace import Workspace
 
 # The probability, over the random start, that a matrix' upper bound is none.
@@ -33,7 +33,7 @@ def sum_limit(size: int, failure_probability: float) -> float:
     return 2 * size / (math.pi * failure_probability**2)
 
 
-def is_upper_bound(x: float, run: Lanczos, limit: float) -> bool:
+def is_upper_bound(x: float, run: Coefficients, limit: float) -> bool:
     """Whether Σ p_j(x)² exceeds the limit at an x beyond the largest Ritz value, so that λ₁ < x."""
     previous, current, total, beta_before = 0.0, 1.0, 1.0, 0.0
     for alpha, beta in zip(run.alphas, run.betas, strict=True):
@@ -47,7 +47,7 @@ def is_upper_bound(x: float, run: Lanczos, limit: float) -> bool:
     return False
 
 
-def upper_bound(theta: float, widest: float, run: Lanczos, limit: float) -> float:
+def upper_bound(theta: float, widest: float, run: Coefficients, limit: float) -> float:
     """The root of Σ p_j² = limit between theta and `widest`, where it is exceeded; from above."""
     low, high = theta, widest
     for _ in range(40):
@@ -79,11 +79,32 @@ def rounding_of(
     steps, known = run.steps, run.vectors
     vectors = workspace.take("audit.vectors", *known.shape).copy_(known)
     basis, size = vectors[:steps], vectors.shape[1]
-    residual = workspace.take("audit.residual", steps, size).zero_()
+    product = workspace.take("audit.residual", steps, size).zero_()
     for piece in pieces:
         exact = _float64(piece, workspace)
         image = workspace.take("audit.image", steps, len(piece))
-        residual.addmm_(torch.mm(basis, exact.mT, out=image), exact)
+        product.addmm_(torch.mm(basis, exact.mT, out=image), exact)
+    return rounding_from(run, root, vectors, product, terms=size + sum(len(piece) for piece in pieces))
+
+
+def rounding_from(
+    run: Coefficients,
+    root: float,
+    vectors: Float[Tensor, "known size"],
+    product: Float[Tensor, "steps size"],
+    *,
+    terms: int,
+) -> float:
+    """As `rounding_of`, from the run's vectors and WᵀW applied to all but the next one.
+
+    Args:
+        run: A finished run.
+        root: The upper bound it gives, rounding apart.
+        vectors: Its vectors and, unless it has ended, the one the next step would start from; float64.
+        product: WᵀW on those of the steps, float64; overwritten.
+        terms: Length of the sums in it.
+    """
+    basis, residual = vectors[: len(product)], product
     alphas = torch.tensor(run.alphas, dtype=torch.float64, device=basis.device)[:, None]
     betas = torch.tensor(run.betas, dtype=torch.float64, device=basis.device)[:, None]
     residual.addcmul_(alphas, basis, value=-1)
@@ -98,7 +119,7 @@ def rounding_of(
         return math.inf
     # Rounding of this evaluation itself: at most λ√n·u with probability 1 − 2n·exp(−λ²/2) (Higham and Mary
     # 2019), here with λ = 8.
-    own = 8 * math.sqrt(size + sum(len(piece) for piece in pieces)) * _UNIT_ROUNDOFF * root
+    own = 8 * math.sqrt(terms) * _UNIT_ROUNDOFF * root
     return (_norm(residual) + skew * root + own) / (1 - skew)
 
 

@@ -24,10 +24,10 @@ from weightscope.spectra.workspace import Workspace
 
 # Up to this short side a full eigendecomposition costs no more than the fourteen steps that trained
 # spectra need, and a third of the forty that Gaussian ones need.
-_DIRECT_SIDE = 128
+DIRECT_SIDE = 128
 # Trained spectra need 14 to 24 steps at 1e-6, Gaussian ones 110 to 180; where this many do not do, the
 # eigendecomposition of a Gram matrix is cheaper than many more.
-_MAX_STEPS = 600
+MAX_STEPS = 600
 # After these steps a run that is still far away is a long one, and a Gram matrix pays for itself.
 _IMPLICIT_STEPS, _FAR = 12, 6e-3
 # Below this tolerance float32 rounding would be a good part of the interval.
@@ -41,7 +41,7 @@ _SUMMANDS = 2560
 # Rounding of a run, relative to λ₁, that `probable` allows for without measuring it. See docs, lab log.
 _ALLOWANCE = {torch.float32: 5e-7, torch.float64: 1e-13}
 # And this many times the difference between the value, evaluated in float64, and the run's own.
-_KNOWN_FACTOR = 2
+KNOWN_FACTOR = 2
 
 
 class Bound(StrEnum):
@@ -116,23 +116,23 @@ def largest_singular_value(
         method: `lanczos` tries it whatever the size, `gram_eigh` never; `auto` tries it where the short
             side is longer than 128. Where it does not reach rtol, `gram_eigh` takes over.
     """
-    direct = method == "gram_eigh" or (method == "auto" and problem.tall.shape[1] <= _DIRECT_SIDE)
+    direct = method == "gram_eigh" or (method == "auto" and problem.tall.shape[1] <= DIRECT_SIDE)
     if not direct:
-        for precision in _precisions(problem.tall.dtype, rtol):
+        for precision in precisions(problem.tall.dtype, rtol):
             found = _by_lanczos(problem, precision, rtol, bound, seed, workspace)
             if found is not None:
                 return found
     return _by_eigh(problem, rtol, workspace)
 
 
-def _precisions(stored: torch.dtype, rtol: float) -> list[torch.dtype]:
+def precisions(stored: torch.dtype, rtol: float) -> list[torch.dtype]:
     """Precisions to try in turn: a run in float32 may stay too wide, one in float64 hardly."""
     narrow = stored == torch.float32 and rtol >= _FLOAT32_RTOL
     return [torch.float32, torch.float64] if narrow else [torch.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Goal:
+class Goal:
     """When a run is done, and what may then be said."""
 
     bound: Bound | None
@@ -141,6 +141,17 @@ class _Goal:
     """What Σ p_j(λ₁)² stays below, but for the failure probability."""
     allowance: float
     """Rounding of the run allowed for, relative to λ₁."""
+
+    @classmethod
+    def of(cls, bound: Bound | None, rtol: float, size: int, precision: torch.dtype) -> Goal:
+        """That of a run of this size in this precision."""
+        limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
+        return cls(bound=bound, rtol=rtol, limit=limit, allowance=_ALLOWANCE[precision])
+
+    @property
+    def by_residual(self) -> bool:
+        """Whether the residual decides, because the upper bound comes from elsewhere."""
+        return self.bound in (None, Bound.RESIDUAL, Bound.PROVED)
 
     @property
     def widest(self) -> float:
@@ -151,7 +162,7 @@ class _Goal:
 
     def is_reached(self, run: Lanczos, theta: float, weights: Float[Tensor, " steps"]) -> bool:
         """Whether the run's interval is narrow enough, or its residual small enough where that decides."""
-        if self.bound in (None, Bound.RESIDUAL, Bound.PROVED):
+        if self.by_residual:
             return run.betas[-1] * abs(float(weights[-1])) <= self.rtol * theta
         return bounds.is_upper_bound(self.widest * theta, run, self.limit)
 
@@ -173,9 +184,8 @@ def _by_lanczos(
         # A copy in float64 could be larger than all else; and where one run failed many steps are ahead.
         gram = problem.gram64 if problem.gram64 is not None else gram64(tall, workspace)
     size = tall.shape[1]
-    run = Lanczos(size, dtype=precision, seed=seed, max_steps=_MAX_STEPS, workspace=workspace)
-    limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
-    goal = _Goal(bound=bound, rtol=rtol, limit=limit, allowance=_ALLOWANCE[precision])
+    run = Lanczos(size, dtype=precision, seed=seed, max_steps=MAX_STEPS, workspace=workspace)
+    goal = Goal.of(bound, rtol, size, precision)
     operator = _implicit(tall, workspace) if gram is None else _explicit(gram)
     look = 4
     while run.steps < run.max_steps:
@@ -256,7 +266,7 @@ def _finish(
     run: Lanczos,
     theta: float,
     weights: Float[Tensor, " steps"],
-    goal: _Goal,
+    goal: Goal,
     workspace: Workspace,
 ) -> Top | None:
     """Evaluate the vector of a finished run and bound the value; None where the interval is too wide."""
@@ -276,7 +286,7 @@ def _finish(
         if goal.bound is Bound.AUDITED:
             rounding = bounds.rounding_of(run, root, _pieces(problem.tall, _BLOCK_ELEMENTS), workspace)
         else:  # along the vector found the rounding is known, and may show that the allowance is too small
-            rounding = max(goal.allowance * theta, _KNOWN_FACTOR * abs(value**2 - theta))
+            rounding = max(goal.allowance * theta, KNOWN_FACTOR * abs(value**2 - theta))
         upper = max(value, math.sqrt(root + rounding))
         if not upper <= value * (1 + goal.rtol):
             return None
@@ -291,11 +301,16 @@ def _by_eigh(problem: Problem, rtol: float, workspace: Workspace) -> Top:
     _, vectors = torch.linalg.eigh(gram)
     value = math.sqrt(problem.evaluate(vectors[:, -1].contiguous()))
     rows, squares = len(problem.tall), problem.squares()
-    for width in sorted({1e-12, 1e-10, 1e-8, rtol, 1e-4, 1e-2}):
+    for width in widths(rtol):
         upper = value * (1 + width)
         if proves_upper_bound(gram, upper**2, squares=squares, rows=rows, workspace=workspace):
             return Top(value=value, upper=upper, bound=Bound.PROVED, steps=0, method="gram_eigh")
     raise ArithmeticError("the largest eigenvalue of a Gram matrix is not bounded by its eigendecomposition")
+
+
+def widths(rtol: float) -> tuple[float, ...]:
+    """Relative widths of an interval to try a proof of, after an eigendecomposition: the narrowest first."""
+    return tuple(sorted({1e-12, 1e-10, 1e-8, rtol, 1e-4, 1e-2}))
 
 
 def _pieces(tall: Float[Tensor, "rows columns"], elements: int) -> list[Tensor]:

@@ -6,6 +6,7 @@ They are additive over row blocks: that of QKV is the sum of those of Q, K and V
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -128,8 +129,15 @@ def proves_upper_bound(
         workspace: For the factor.
     """
     size = len(gram)
-    margin = 1.1 * _UNIT_ROUNDOFF * ((size + 1) * size * bound + (rows + 3) * squares)
     shifted = torch.neg(gram, out=workspace.take("gram.shifted", size, size))
-    shifted.diagonal().add_(bound - margin)
+    shifted.diagonal().add_(bound - cholesky_margin(size, rows, bound, squares))
     _, info = torch.linalg.cholesky_ex(shifted)
     return int(info) == 0
+
+
+Number = TypeVar("Number", float, Tensor)
+
+
+def cholesky_margin(size: int, rows: int, bound: Number, squares: Number) -> Number:
+    """What to take off the shift for rounding: that of the factorisation, and that of the Gram matrix."""
+    return 1.1 * _UNIT_ROUNDOFF * ((size + 1) * size * bound + (rows + 3) * squares)

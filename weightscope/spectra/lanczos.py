@@ -6,8 +6,9 @@ side's basis is kept, as rows of one buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,19 @@ from weightscope.spectra.workspace import Workspace
 
 Operator = Callable[[Tensor, Tensor], None]
 """Writes the operator applied to its first argument into its second."""
+
+
+@runtime_checkable
+class Coefficients(Protocol):
+    """What of a run its bounds follow from."""
+
+    @property
+    def alphas(self) -> Sequence[float]:
+        """Diagonal of the tridiagonal matrix."""
+
+    @property
+    def betas(self) -> Sequence[float]:
+        """Below it; the last one belongs to the next step."""
 
 
 class Lanczos:
@@ -33,7 +47,7 @@ class Lanczos:
         self.max_steps = min(size, max_steps)
         self._basis = workspace.take("lanczos.basis", self.max_steps + 1, size, dtype=dtype)
         self._residual = workspace.take("lanczos.residual", size, dtype=dtype)
-        self._basis[0] = _start(size, seed).to(workspace.device, dtype)
+        self._basis[0] = start_vector(size, seed).to(workspace.device, dtype)
         # A residual below this share of λ₁ has lost too many digits to be orthogonal once it is normalised.
         self._noise = torch.finfo(dtype).eps ** 0.5
         self.alphas: list[float] = []
@@ -93,7 +107,7 @@ class Lanczos:
 
 
 @lru_cache(maxsize=64)
-def _start(size: int, seed: int) -> Float[Tensor, " size"]:
+def start_vector(size: int, seed: int) -> Float[Tensor, " size"]:
     """A direction uniform on the sphere; it depends on size and seed alone, never on a matrix."""
     drawn = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     unit: Tensor = drawn / drawn.norm()

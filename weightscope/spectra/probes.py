@@ -22,7 +22,7 @@ from torch import Tensor
 from weightscope.spectra.workspace import Workspace
 
 # Together a failure probability of 4^-15 < 1e-9.
-_PROBES, _ALPHA = 15, 4.0
+PROBES, ALPHA = 15, 4.0
 # Elements cast to float64 at a time: large enough for BLAS to run at its best.
 _PIECE_ELEMENTS = 2**20
 
@@ -43,7 +43,7 @@ def gram_error(
         power: Of E that the probes see. Where E is noise, one application overestimates its norm by about
             √n, two by the fourth root of n.
     """
-    probes = _probes(len(gram)).to(gram.device)
+    probes = gaussian_probes(len(gram)).to(gram.device)
     scale = 1.0
     for _ in range(power):
         probes = _apply(gram, tall, probes, workspace)
@@ -52,7 +52,7 @@ def gram_error(
             return 0.0
         probes /= longest
         scale *= longest
-    return float((_ALPHA * math.sqrt(2 / math.pi) * scale) ** (1 / power))
+    return float((ALPHA * math.sqrt(2 / math.pi) * scale) ** (1 / power))
 
 
 def _apply(
@@ -76,7 +76,7 @@ def _apply(
 
 
 @lru_cache(maxsize=8)
-def _probes(size: int) -> Float[Tensor, "few size"]:
+def gaussian_probes(size: int) -> Float[Tensor, "few size"]:
     """Gaussian vectors that depend on the size alone, never on a matrix."""
     generator = torch.Generator().manual_seed(size)
-    return torch.randn(_PROBES, size, generator=generator, dtype=torch.float64)
+    return torch.randn(PROBES, size, generator=generator, dtype=torch.float64)

@@ -72,7 +72,7 @@ class SideBySide:
         if not self._on_cpu:
             _in_batches(waiting)
         elif waiting:
-            self._pool = self._pool or _workers(self.width, self._threads)
+            self._pool = self._pool or workers(self.width, self._threads)
             list(self._pool.map(_compute, waiting))
 
 
@@ -99,7 +99,7 @@ def _in_batches(waiting: list[Waiting]) -> None:
             one.done(from_eigenvalues(values, gram_error=one.gram_error, mixed=one.mixed))
 
 
-def _workers(count: int, threads: int) -> ThreadPoolExecutor:
+def workers(count: int, threads: int) -> ThreadPoolExecutor:
     """Threads whose own torch computes on `threads` threads each; the caller's setting stays.
 
     They end when the pool is no longer referred to.

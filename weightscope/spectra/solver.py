@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from weightscope.spectra.extremal import Bound, Problem, Top, largest_singular_value
-from weightscope.spectra.measures import gaussian_stable_rank, spectrum_measures, stable_rank_of
 from weightscope.spectra.moments import Sums, product_squares, scale_exponent, stacked, sums_and_product
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
+from weightscope.spectra.outcome import NON_FINITE, norms, with_no_spectrum, with_spectrum
 from weightscope.spectra.precision import float32_products
 from weightscope.spectra.side_by_side import SideBySide, Waiting
 from weightscope.spectra.spectrum import Spectrum, choose_method
@@ -118,7 +118,7 @@ class StackSolver:
         outcome = _Outcome()
         self._outcomes.append(outcome)
         if not math.isfinite(matrix.peak):
-            outcome.numbers = MatrixNumbers(status="non_finite", method="", bound="", values={})
+            outcome.numbers = NON_FINITE
             return
         exponent = matrix.exponent
         if exponent:
@@ -134,39 +134,19 @@ class StackSolver:
 
     def _finite(self, part: _Part, parts: list[_Part] | None, unscale: float, outcome: _Outcome) -> None:
         matrix = part.matrix
-        rows, columns = matrix.shape
-        values = {
-            "stable_rank_gaussian": gaussian_stable_rank(rows, columns),
-            "stable_rank_max": math.sqrt(min(rows, columns)),
-            "max_abs": part.peak,
-        }
-        status, method, bound, gram = "zero", "", "", None
+        shape = (matrix.shape[0], matrix.shape[1])
+        gram = top = None
         if part.peak > 0:
             gram = self._gram(matrix, parts)
             top = self._top(part, parts, gram)
-            status, method, bound = "ok", top.method, str(top.bound or "")
-            values["spectral_norm"] = top.value * unscale
-            values["spectral_norm_upper"] = top.upper * unscale
         else:
             part.sums, _ = sums_and_product(matrix, workspace=self._workspace)
-            values["spectral_norm"] = values["spectral_norm_upper"] = 0.0
         assert part.sums is not None  # noqa: S101 - both branches set it
-        found = part.sums.moments()
-        values |= {
-            "frobenius_norm": found.frobenius_norm * unscale,
-            "mean": found.mean * unscale,
-            "std": found.std * unscale,
-            "row_norm_ratio": found.row_norm_ratio,
-            "column_norm_ratio": found.column_norm_ratio,
-        }
-        if status == "ok":
-            values |= _stable_ranks(values)
-        numbers = MatrixNumbers(status=status, method=method, bound=bound, values=values)
+        numbers = norms(shape, peak=part.peak, moments=part.sums.moments(), top=top, unscale=unscale)
         if not self._options.with_spectrum:
             outcome.numbers = numbers
-        elif status == "zero":
-            nothing = torch.zeros(min(rows, columns), dtype=torch.float64)
-            outcome.numbers = replace(numbers, singular_values=nothing)
+        elif top is None:
+            outcome.numbers = with_no_spectrum(numbers, shape)
         else:
             self._let_wait(matrix, gram, numbers, unscale, outcome)
 
@@ -241,18 +221,13 @@ class StackSolver:
         def done(found: Spectrum) -> None:
             if gram is not None:
                 self._grams.release(gram)
-            values = spectrum_measures(
-                found.values, shape=shape, epsilon=self._options.epsilon, errors=found.errors
-            )
-            for name in ("nuclear_norm", "smallest_singular_value", "mp_edge"):
-                values[name] *= unscale
-            values["alpha_xmin"] *= unscale * unscale  # of eigenvalues: squares
-            known = numbers if gram is None else _bounded(numbers, found, unscale, self._options)
-            outcome.numbers = replace(
-                known,
-                method=f"{known.method}+{found.method}",
-                values=known.values | values,
-                singular_values=found.values * unscale,
+            outcome.numbers = with_spectrum(
+                numbers,
+                found,
+                shape=shape,
+                unscale=unscale,
+                options=self._options,
+                by_gram=gram is not None,
             )
 
         if gram is None:
@@ -262,34 +237,6 @@ class StackSolver:
                 matrix=gram.double, is_gram=True, gram_error=gram.error, mixed=gram.mixed, done=done
             )
         self._spectra.add(waiting)
-
-
-def _stable_ranks(values: dict[str, float]) -> dict[str, float]:
-    found = stable_rank_of(values["frobenius_norm"], values["spectral_norm"])
-    return {"stable_rank": found, "stable_rank_squared": found**2}
-
-
-def _bounded(
-    numbers: MatrixNumbers, found: Spectrum, unscale: float, options: SpectralOptions
-) -> MatrixNumbers:
-    """With the largest eigenvalue of the Gram matrix as the upper bound, unless there is a proved one.
-
-    It fails where the bound on the error of the Gram matrix does: with probability below 1e-9.
-    """
-    if numbers.bound == Bound.PROVED:
-        return numbers
-    value = numbers.values["spectral_norm"]
-    largest, error = float(found.values[0]) * unscale, float(found.errors[0]) * unscale
-    method = numbers.method
-    if largest + error > value * (1 + options.rtol):
-        # The search stopped at a value that is not the largest. This one is a lower bound as well.
-        value, method = max(value, largest - error), "gram_eigvalsh"
-    values = numbers.values | {
-        "spectral_norm": value,
-        "spectral_norm_upper": max(value, largest + error),
-    }
-    bound = Bound.AUDITED if options.bound is Bound.AUDITED else Bound.PROBABLE
-    return replace(numbers, method=method, bound=str(bound), values=values | _stable_ranks(values))
 
 
 def _shift(matrix: Float[Tensor, "rows columns"], exponent: int) -> None:

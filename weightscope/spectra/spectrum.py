@@ -29,7 +29,7 @@ SpectrumMethod = Literal["auto", "svdvals", "gram"]
 SPECTRUM_METHODS: tuple[str, ...] = get_args(SpectrumMethod)
 
 # Up to this short side an SVD takes milliseconds and finds the smallest values too.
-_SVD_SIDE = 256
+SVD_SIDE = 256
 # From this aspect ratio on the smallest value of a matrix in use is far from zero.
 _LONG = 2
 _EPS, _TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny
@@ -59,7 +59,7 @@ def choose_method(
         asked: `svdvals` or `gram` to have that one.
     """
     short, long = sorted(shape)
-    if asked == "svdvals" or (asked == "auto" and short <= _SVD_SIDE):
+    if asked == "svdvals" or (asked == "auto" and short <= SVD_SIDE):
         return "svdvals"
     return "mixed_gram" if bf16_valued and on_cpu and asked == "auto" and long >= _LONG * short else "gram"
 

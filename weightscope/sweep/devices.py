@@ -11,7 +11,7 @@ from weightscope.errors import DeviceUnavailable, OptionError
 def resolve_device(asked: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
-    `auto` is the first CUDA GPU if there is one, else the CPU.
+    `auto` is `cuda` if there is a CUDA GPU, else the CPU; `cuda` without a number means every GPU here.
 
     Raises:
         OptionError: The text names no device.
@@ -40,6 +40,13 @@ def resolve_device(asked: str) -> torch.device:
             "Use --device cpu, or install a CUDA build of torch.",
         )
     return device
+
+
+def every(device: torch.device) -> list[torch.device]:
+    """The devices that are meant: all GPUs of this machine for `cuda` without a number."""
+    if device.type == "cuda" and device.index is None and (count := torch.cuda.device_count()) > 1:
+        return [torch.device("cuda", number) for number in range(count)]
+    return [device]
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -13,11 +13,15 @@ from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
 from weightscope.families.assign import Matrix
 from weightscope.families.gather import slice_of
+from weightscope.spectra.group_solver import DEFAULT_GROUP_BYTES, GroupSolver
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.solver import StackSolver
 from weightscope.spectra.workspace import Workspace
-from weightscope.sweep.plan import Plan, Stack
+from weightscope.sweep.devices import available_bytes, every
+from weightscope.sweep.plan import Plan, Stack, Step
 from weightscope.sweep.read_ahead import read_ahead
+from weightscope.sweep.several import run_on_several
+from weightscope.sweep.transfer import lane_of, transfer
 
 # Types whose every value bfloat16 holds too, and those float32 does not.
 _BF16_VALUED = {"BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ", "F8_E8M0"}
@@ -55,6 +59,7 @@ def run_sweep(
     device: torch.device,
     options: SpectralOptions,
     side_by_side: int | None = None,
+    spare_bytes: int | None = None,
     done_bytes: int = 0,
     observe: Callable[[Progress], None] | None = None,
 ) -> Iterator[tuple[Matrix, MatrixNumbers, Progress]]:
@@ -66,6 +71,8 @@ def run_sweep(
         device: Where to compute.
         options: What to compute.
         side_by_side: How many spectra to compute at once; as many as the device is good for if None.
+        spare_bytes: On a GPU, what the matrices in flight and solving them may take beside one step and
+            stack; a quarter of what is free if None.
         done_bytes: Of an earlier run whose rest this is, for the observer.
         observe: Called after every stack.
 
@@ -73,12 +80,16 @@ def run_sweep(
         CheckpointFormatError: A file changed since its header was read.
         DeviceMemoryError: A step does not fit.
     """
+    devices = every(device)
+    if len(devices) > 1:
+        yield from _on_several(plan, source, devices, options, spare_bytes, done_bytes, observe)
+        return
     progress = Progress(total_bytes=done_bytes + plan.read_bytes, done_bytes=done_bytes)
     workspace = Workspace(device)
-    solver = StackSolver(options, workspace, side_by_side=side_by_side)
+    solver = _solver(options, workspace, side_by_side, spare_bytes)
     with torch.inference_mode():
         coming, stack = plan.matrices, None
-        for step, tensors in read_ahead(plan, source, progress.seconds):
+        for step, tensors in _arriving(plan, source, progress.seconds, device):
             before = progress.done_bytes
             solved = 0
             for stack in step.stacks:
@@ -96,10 +107,73 @@ def run_sweep(
             yield next(coming), numbers, progress
 
 
+def _on_several(
+    plan: Plan,
+    source: Source,
+    devices: Sequence[torch.device],
+    options: SpectralOptions,
+    spare_bytes: int | None,
+    done_bytes: int,
+    observe: Callable[[Progress], None] | None,
+) -> Iterator[tuple[Matrix, MatrixNumbers, Progress]]:
+    """One plan on several devices; the seconds are those of the device that took longest."""
+    progress = Progress(total_bytes=done_bytes + plan.read_bytes, done_bytes=done_bytes)
+    shares: dict[int, Progress] = {}
+
+    def run(
+        share: Plan, number: int, tick: Callable[[], None]
+    ) -> Iterator[tuple[Matrix, MatrixNumbers, Progress]]:
+        def note(state: Progress) -> None:
+            shares[number] = state
+            tick()
+
+        return run_sweep(
+            share,
+            source,
+            device=devices[number],
+            options=options,
+            spare_bytes=spare_bytes,
+            observe=note,
+        )
+
+    def update() -> None:
+        states = list(shares.values())
+        progress.done_bytes = done_bytes + sum(state.done_bytes for state in states)
+        for name in ("read", "cast", "solve"):
+            longest = max((getattr(state.seconds, name) for state in states), default=0.0)
+            setattr(progress.seconds, name, longest)
+        if observe:
+            observe(progress)
+
+    for matrix, numbers, _ in run_on_several(plan, devices, run, update):
+        yield matrix, numbers, progress
+
+
+def _solver(
+    options: SpectralOptions, workspace: Workspace, side_by_side: int | None, spare_bytes: int | None
+) -> StackSolver | GroupSolver:
+    """One matrix after the other on a CPU, many in flight on a GPU."""
+    if workspace.device.type == "cpu":
+        return StackSolver(options, workspace, side_by_side=side_by_side)
+    if spare_bytes is None:
+        spare_bytes = (available_bytes(workspace.device) or 0) // 4
+    # Solving a group takes as much again.
+    return GroupSolver(options, workspace, group_bytes=min(DEFAULT_GROUP_BYTES, spare_bytes // 2))
+
+
+def _arriving(
+    plan: Plan, source: Source, seconds: Seconds, device: torch.device
+) -> Iterator[tuple[Step, dict[str, torch.Tensor]]]:
+    """Each step with its tensors: on the host for a CPU, on the device itself for a GPU."""
+    if device.type == "cpu":
+        return read_ahead(plan, source, seconds)
+    return transfer(plan, source, seconds, lane_of(device))
+
+
 def _solve(
     stack: Stack,
     tensors: dict[str, torch.Tensor],
-    solver: StackSolver,
+    solver: StackSolver | GroupSolver,
     workspace: Workspace,
     seconds: Seconds,
 ) -> list[MatrixNumbers]:
