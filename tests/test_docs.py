@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not PAGES.exists(), reason="only a checkout has 
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
 # Lines that differ from run to run.
-VOLATILE = re.compile(r'read, [\d.]+ s on|time: about|"created"|seconds')
+VOLATILE = re.compile(r'memory for tensors|read, [\d.]+ s on|time: about|"created"|seconds')
 RUN = [
     "index.md",
     "tutorials/first-analysis.md",
