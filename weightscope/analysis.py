@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from weightscope.checkpoint import Checkpoint, open_checkpoint
+from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS
 from weightscope.coverage import coverage, skipped_table
 from weightscope.errors import OptionError
 from weightscope.families.assign import Matrix
@@ -125,6 +126,8 @@ class Analysis:
 def analyze(
     source: Openable,
     *,
+    revision: str | None = None,
+    subfolder: str | None = None,
     groups: str | Iterable[str] = DEFAULT_GROUPS,
     layers: str | int | Iterable[int] | None = None,
     spectrum: bool = False,
@@ -136,6 +139,9 @@ def analyze(
     memory: str | int | None = None,
     family: str | FamilySpec | None = None,
     allow_pickle: bool = False,
+    cache: bool = False,
+    connections: int = DEFAULT_CONNECTIONS,
+    verify: bool = False,
     seed: int = 0,
     journal: str | Path | None = None,
     resume: bool = False,
@@ -144,7 +150,9 @@ def analyze(
     """Norms and ranks of every selected matrix of a checkpoint.
 
     Args:
-        source: A reference such as `demo`, a path, a live `nn.Module` or a state dict.
+        source: A reference such as `demo` or `microsoft/phi-2`, a path, a live `nn.Module` or a state dict.
+        revision: Branch, tag or commit of a repository on the Hub; its default branch if None.
+        subfolder: Folder inside the repository, or inside the path.
         groups: Roles to analyse, or `"all"`.
         layers: Layers to analyse, as numbers or text like `"0-3,7"`; None for all.
         spectrum: Whether to compute every singular value.
@@ -157,6 +165,10 @@ def analyze(
             what is free.
         family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
         allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
+        cache: Whether to download a repository's files into the Hub's cache first, rather than to read the
+            parts that are needed.
+        connections: To the Hub at once, in [1, 64].
+        verify: Whether to compare whole files with the Hub's digests first; not for what is streamed.
         seed: Of the random start of the largest singular value.
         journal: A file in which every matrix is written down as soon as it is done; the caller removes it.
         resume: Whether to go on from what that file holds of an interrupted run.
@@ -184,7 +196,16 @@ def analyze(
         memory=parse_memory(memory),
         seed=seed,
     )
-    with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
+    with open_checkpoint(
+        source,
+        revision=revision,
+        subfolder=subfolder,
+        family=family,
+        allow_pickle=allow_pickle,
+        cache=cache,
+        connections=connections,
+        verify=verify,
+    ) as checkpoint:
         return analyze_checkpoint(
             checkpoint,
             options,
@@ -275,7 +296,7 @@ def analyze_checkpoint(
         "seconds": {**seconds, "write": 0.0, "total": total},
         "resumed": len(done),
         "bytes": {"selected": plan.read_bytes, "received": checkpoint.source.received_bytes},
-        "requests": 0,
+        "requests": checkpoint.source.requests,
     }
     singular_values = [
         (_key(matrix), numbers.singular_values.numpy())

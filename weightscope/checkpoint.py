@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 from weightscope.checkpoints.header import TensorIndex
+from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS, Reading
 from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
 from weightscope.errors import SelectionError
@@ -159,15 +160,41 @@ class Checkpoint:
         self.close()
 
 
+class Opening(TypedDict, total=False):
+    """What `open_checkpoint` takes beside the source, for functions that hand it on."""
+
+    revision: str | None
+    subfolder: str | None
+    family: str | FamilySpec | None
+    allow_pickle: bool
+    cache: bool
+    connections: int
+    verify: bool
+
+
 def open_checkpoint(
-    source: Openable, *, family: str | FamilySpec | None = None, allow_pickle: bool = False
+    source: Openable,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    family: str | FamilySpec | None = None,
+    allow_pickle: bool = False,
+    cache: bool = False,
+    connections: int = DEFAULT_CONNECTIONS,
+    verify: bool = False,
 ) -> Checkpoint:
     """Open a checkpoint: headers and config now, weights when asked.
 
     Args:
-        source: A reference such as `demo`, a path, a live `nn.Module` or a state dict.
+        source: A reference such as `demo` or `microsoft/phi-2`, a path, a live `nn.Module` or a state dict.
+        revision: Branch, tag or commit of a repository on the Hub; its default branch if None.
+        subfolder: Folder inside the repository, or inside the path.
         family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
         allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
+        cache: Whether to download a repository's files into the Hub's cache first, rather than to read the
+            parts that are needed.
+        connections: To the Hub at once, in [1, 64].
+        verify: Whether to compare whole files with the Hub's digests first; not for what is streamed.
 
     Examples:
         >>> with open_checkpoint("demo") as checkpoint:
@@ -177,12 +204,22 @@ def open_checkpoint(
     Raises:
         CheckpointNotFound: Nothing is there.
         CheckpointFormatError: What is there cannot be trusted.
+        AccessDenied: It may not be read.
+        TransferError: The network or the Hub failed too often.
         QuantizedCheckpointError: It holds codes.
         UnknownFamily: `family` cannot be used.
         FamilyMismatch: The family does not fit the tensors.
     """
     spec = load_family(family) if isinstance(family, str) else family
-    opened = open_source(source, allow_pickle=allow_pickle)
+    reading = Reading(
+        allow_pickle=allow_pickle,
+        revision=revision,
+        subfolder=subfolder,
+        cache=cache,
+        connections=connections,
+        verify=verify,
+    )
+    opened = open_source(source, reading)
     try:
         return Checkpoint(opened, spec)
     except BaseException:

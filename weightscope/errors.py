@@ -3,6 +3,8 @@
     WeightscopeError
     ├── CheckpointNotFound        (FileNotFoundError)  no such path, or nothing in it to read
     ├── CheckpointFormatError     (ValueError)         a file that lies, is cut short or is not readable
+    ├── AccessDenied              (PermissionError)    gated, private or disabled, or a wrong token
+    ├── TransferError             (ConnectionError)    a network or a server that failed too often
     ├── QuantizedCheckpointError  (ValueError)         codes, not weights
     ├── UnknownFamily             (LookupError)        a family name or file that cannot be used
     ├── FamilyMismatch            (ValueError)         config.json, names and shapes contradict each other
@@ -44,6 +46,14 @@ class CheckpointNotFound(WeightscopeError, FileNotFoundError):
 
 class CheckpointFormatError(WeightscopeError, ValueError):
     """A checkpoint file contradicts itself, its format or its index."""
+
+
+class AccessDenied(WeightscopeError, PermissionError):
+    """A repository or a file may not be read: gated, private, disabled, or with a wrong token."""
+
+
+class TransferError(WeightscopeError, ConnectionError):
+    """The network or a server failed, more often than there is patience for."""
 
 
 class QuantizedCheckpointError(WeightscopeError, ValueError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from weightscope.checkpoint import Checkpoint, open_checkpoint
+from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
 from weightscope.families.assign import Matrix
-from weightscope.families.spec import FamilySpec, Group
+from weightscope.families.spec import Group
 
 if TYPE_CHECKING:
     from weightscope.checkpoints.stream import Openable
@@ -77,20 +77,17 @@ class Inspection:
         return asdict(self)
 
 
-def inspect(
-    source: Openable, *, family: str | FamilySpec | None = None, allow_pickle: bool = False
-) -> Inspection:
+def inspect(source: Openable, **opening: Unpack[Opening]) -> Inspection:
     """Read headers and config and tell what is there; no weight is read.
 
     Args:
         source: As for `open_checkpoint`.
-        family: As for `open_checkpoint`.
-        allow_pickle: As for `open_checkpoint`.
+        **opening: As for `open_checkpoint`: revision, subfolder, family, allow_pickle …
 
     Raises:
         WeightscopeError: As `open_checkpoint` raises them.
     """
-    with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
+    with open_checkpoint(source, **opening) as checkpoint:
         return _inspect(checkpoint)
 
 

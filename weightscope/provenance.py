@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,7 @@ def provenance_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "checkpoint": source.reference,
         "revision": source.revision,
         "family": checkpoint.detection.spec.name,
-        "files": [{"name": file.name, "bytes": file.bytes, "etag": file.etag} for file in source.files],
+        "files": [asdict(file) for file in source.files],
     }
 
 

@@ -68,7 +68,7 @@ def test_any_number_of_shards_is_one_checkpoint(shards: int, by_file: bool, tmp_
     write_gpt2(tmp_path, shards=shards)
     name = "model.safetensors" if shards == 1 else INDEX
     assert assert_tensors(tmp_path / name if by_file else tmp_path, gpt2_tensors()) == ()
-    files = find_checkpoint(tmp_path)
+    _, files = find_checkpoint(tmp_path)
     assert len(files.shards) == shards
     assert not files.pickled
 

@@ -16,6 +16,7 @@ from torch import nn
 import weightscope
 from tests.factories import GPT2_CONFIG, gpt2_tensors, write_gpt2
 from weightscope.checkpoints.pickled import _load
+from weightscope.checkpoints.reading import Reading
 from weightscope.checkpoints.stream import open_source
 from weightscope.errors import CheckpointFormatError, QuantizedCheckpointError
 
@@ -39,7 +40,7 @@ def write_sharded(folder: Path, shards: dict[str, dict[str, Any]], weight_map: d
 
 def assert_tensors(reference: Path, expected: dict[str, torch.Tensor]) -> None:
     """All of them and nothing else, bit for bit."""
-    with open_source(reference, allow_pickle=True) as source:
+    with open_source(reference, Reading(allow_pickle=True)) as source:
         assert set(source.index) == set(expected)
         for name, info in source.index.items():
             found = source.read(info)
@@ -50,7 +51,7 @@ def assert_tensors(reference: Path, expected: dict[str, torch.Tensor]) -> None:
 def assert_refused(reference: Path, *words: str, allow_pickle: bool = True) -> CheckpointFormatError:
     """Refused in three sentences on one line that hold these words."""
     with pytest.raises(CheckpointFormatError) as caught:
-        open_source(reference, allow_pickle=allow_pickle)
+        open_source(reference, Reading(allow_pickle=allow_pickle))
     for sentence in (caught.value.asked, caught.value.found, caught.value.advice):
         assert sentence.endswith(".")
         assert sentence.isprintable()
@@ -84,7 +85,7 @@ def test_both_formats_of_torch_are_read(zipped: bool, tmp_path: Path) -> None:
     write_pickle(tmp_path, PAIR, zipped=zipped)
     assert zipfile.is_zipfile(tmp_path / "pytorch_model.bin") == zipped
     assert_tensors(tmp_path, PAIR)
-    with open_source(tmp_path, allow_pickle=True) as source:
+    with open_source(tmp_path, Reading(allow_pickle=True)) as source:
         (record,) = source.files
         assert record.name == "pytorch_model.bin"
         assert record.bytes == (tmp_path / "pytorch_model.bin").stat().st_size
@@ -102,7 +103,7 @@ def test_pickles_go_before_gguf(tmp_path: Path) -> None:
     assert_tensors(tmp_path, PAIR)
     (tmp_path / "pytorch_model.bin").unlink()
     with pytest.raises(QuantizedCheckpointError):
-        open_source(tmp_path, allow_pickle=True)
+        open_source(tmp_path, Reading(allow_pickle=True))
 
 
 def test_training_state_is_no_model(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_a_sharded_pickle(tmp_path: Path) -> None:
     assert_tensors(tmp_path, tensors)
     assert_tensors(tmp_path / "pytorch_model.bin.index.json", tensors)
     assert_refused(tmp_path, names[0], allow_pickle=False)
-    with open_source(tmp_path, allow_pickle=True) as source:
+    with open_source(tmp_path, Reading(allow_pickle=True)) as source:
         assert [file.name for file in source.files] == names
 
 

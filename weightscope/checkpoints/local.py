@@ -1,4 +1,4 @@
-"""Safetensors files on this machine's disk.
+"""A file on this machine's disk.
 
 Weights are read with plain positioned reads into memory of their own: a mapped file that shrinks
 while it is read kills the process (SIGBUS), a short read is an error we can name.
@@ -7,135 +7,104 @@ while it is read kills the process (SIGBUS), a short read is an error we can nam
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
 
-from weightscope.checkpoints.dtypes import ELEMENT_TYPES
-from weightscope.checkpoints.folder import CheckpointFiles, as_text, read_json
-from weightscope.checkpoints.header import TensorIndex, TensorInfo, header_length, parse_header
-from weightscope.checkpoints.source import FileRecord, Source
+from weightscope.checkpoints.digests import check_digest, hub_etag
+from weightscope.checkpoints.header import header_length
+from weightscope.checkpoints.listing import as_text
+from weightscope.checkpoints.safetensors import ShardFile, Wanted
+from weightscope.checkpoints.source import FileRecord
 from weightscope.errors import CheckpointFormatError, CheckpointNotFound
 
-if TYPE_CHECKING:
-    import torch
 
+class LocalFile(ShardFile):
+    """An open file.
 
-class LocalSource(Source):
-    """A checkpoint of safetensors files; opens them once and reads each tensor by its byte range.
+    Args:
+        path: Where it is.
+        name: Its name in the checkpoint.
+        etag: The Hub's mark of it, if it came from there; else one of its time and size.
 
-    Several threads may read at once.
+    Raises:
+        CheckpointNotFound: It cannot be opened.
     """
 
-    def __init__(self, reference: str, files: CheckpointFiles) -> None:
-        self.reference = reference
-        self.tied: dict[str, str] = {}
-        self._received, self._counting = 0, Lock()
-        self._descriptors: dict[str, int] = {}
+    def __init__(self, path: Path, name: str, etag: str = "") -> None:
+        self._name, self._path = name, path
+        self._counting = Lock()
         try:
-            headers = {shard: self._open(files.folder / shard, shard) for shard in files.shards}
-            self.index = _by_weight_map(headers, files)
-            self.config, self.has_config, missing = read_config(files.folder)
-        except BaseException:
-            self.close()
-            raise
-        self.notes = (*files.notes, *missing)
-        self.files = tuple(
-            FileRecord(
-                name=as_text(shard), bytes=status.st_size, etag=f"{status.st_mtime_ns:x}-{status.st_size:x}"
-            )
-            for shard, descriptor in self._descriptors.items()
-            for status in (os.fstat(descriptor),)
-        )
-
-    def _open(self, path: Path, shard: str) -> list[TensorInfo]:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise CheckpointNotFound(
                 f"The file '{path}' was asked for.",
                 f"It cannot be opened: {error.strerror}.",
                 "Check the path and its permissions.",
             ) from None
-        self._descriptors[shard] = descriptor
-        size = os.fstat(descriptor).st_size
+        status = os.fstat(self._descriptor)
+        self.record = FileRecord(
+            name=as_text(name),
+            bytes=status.st_size,
+            etag=etag or hub_etag(path) or f"{status.st_mtime_ns:x}-{status.st_size:x}",
+            checked="size",
+        )
+
+    def header(self) -> bytes:
+        """The JSON of its header."""
         try:
-            length = header_length(os.pread(descriptor, 8, 0), shard=shard, file_bytes=size)
-            header = os.pread(descriptor, length, 8)
+            prefix = os.pread(self._descriptor, 8, 0)
+            length = header_length(prefix, shard=self._name, file_bytes=self.record.bytes)
+            return os.pread(self._descriptor, length, 8)
         except OSError as error:
-            raise _unreadable(f"The header of '{path}' was read.", error) from None
-        return parse_header(header, shard=shard, file_bytes=size)
+            raise _unreadable(f"The header of '{self._path}' was read.", error) from None
 
-    def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
-        """The tensor in CPU memory: that of `into`, or fresh."""
-        import torch
+    def verify(self) -> None:
+        """Compare the whole file with the Hub's mark of it.
 
-        torch_name = ELEMENT_TYPES[info.dtype].torch_name
-        if torch_name is None:
-            raise ValueError(f"torch has no type for {info.dtype}")
-        dtype = getattr(torch, torch_name)
-        buffer = torch.empty(info.nbytes, dtype=torch.uint8) if into is None else into
-        if info.nbytes:
-            self._fill(memoryview(buffer.numpy().data), info)
-        return buffer.view(dtype).view(info.shape)
+        Raises:
+            CheckpointFormatError: It is another file, or the Hub's mark is not known.
+        """
+        check_digest(self._path, self.record.etag)
+        self.record = replace(self.record, checked="digest")
 
-    def _fill(self, target: memoryview, info: TensorInfo) -> None:
-        done = 0
-        while done < info.nbytes:
+    def fill(self, wanted: Sequence[Wanted], *, threads: int = 1) -> None:
+        """Read byte ranges."""
+        if threads == 1 or len(wanted) == 1:
+            for piece in wanted:
+                self._fill(piece)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(self._fill, wanted))
+
+    def _fill(self, piece: Wanted) -> None:
+        done, size = 0, len(piece.target)
+        while done < size:
             try:
-                count = os.preadv(self._descriptors[info.shard], [target[done:]], info.start + done)
+                count = os.preadv(self._descriptor, [piece.target[done:]], piece.start + done)
             except OSError as error:
-                raise _unreadable(f"Tensor {info.name!r} was read from {info.shard!r}.", error) from None
+                raise _unreadable(f"Tensor {piece.what!r} was read from {self._name!r}.", error) from None
             if count == 0:
                 raise CheckpointFormatError(
-                    f"Tensor {info.name!r} was read from {info.shard!r}.",
-                    f"The file ends {info.nbytes - done:,} bytes before the tensor does: it shrank while it "
+                    f"Tensor {piece.what!r} was read from {self._name!r}.",
+                    f"The file ends {size - done:,} bytes before the tensor does: it shrank while it "
                     "was read.",
                     "Let whatever writes the file finish, then run again.",
                 )
             done += count
         with self._counting:
-            self._received += done
-
-    @property
-    def received_bytes(self) -> int:
-        """Bytes of weights read so far."""
-        return self._received
+            self.received += done
 
     def close(self) -> None:
-        """Close the files."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        """Close it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _unreadable(asked: str, error: OSError) -> CheckpointFormatError:
     return CheckpointFormatError(
         asked, f"The system could not read it: {error.strerror}.", "Check the disk, or copy the file first."
     )
-
-
-def read_config(folder: Path) -> tuple[dict[str, Any], bool, tuple[str, ...]]:
-    """The folder's config.json, whether there is one, and what to tell the user if not."""
-    path = folder / "config.json"
-    if path.is_file():
-        return read_json(path), True, ()
-    return {}, False, ("There is no config.json: the family was taken from the tensors' names alone.",)
-
-
-def _by_weight_map(headers: dict[str, list[TensorInfo]], files: CheckpointFiles) -> TensorIndex:
-    tensors: dict[str, TensorInfo] = {}
-    unindexed: list[TensorInfo] = []
-    for shard, infos in headers.items():
-        for info in infos:
-            if files.weight_map is not None and files.weight_map.get(info.name) != shard:
-                unindexed.append(info)
-            else:
-                tensors[info.name] = info
-    for name, shard in (files.weight_map or {}).items():
-        if name not in tensors:
-            raise CheckpointFormatError(
-                f"The index of '{files.folder}' was read.",
-                f"It says that tensor {name[:200]!r} lies in {shard!r}, and that file has no such tensor.",
-                "Fetch the index and that shard again from the same revision.",
-            )
-    return TensorIndex(tensors, tuple(unindexed))

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weightscope.checkpoints.folder import CheckpointFiles, as_text
-from weightscope.checkpoints.local import read_config
+from weightscope.checkpoints.folder import Folder
+from weightscope.checkpoints.listing import CheckpointFiles, as_text
 from weightscope.checkpoints.memory import MemorySource
+from weightscope.checkpoints.safetensors import read_config
 from weightscope.checkpoints.source import FileRecord
 from weightscope.errors import CheckpointFormatError
 
@@ -22,7 +23,9 @@ from weightscope.errors import CheckpointFormatError
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net")
 
 
-def open_pickles(reference: str, files: CheckpointFiles, *, allowed: bool) -> MemorySource:
+def open_pickles(
+    reference: str, folder: Folder, files: CheckpointFiles, *, allowed: bool, revision: str = ""
+) -> MemorySource:
     """Unpickle a checkpoint, memory-mapped where the file allows it.
 
     Raises:
@@ -37,19 +40,21 @@ def open_pickles(reference: str, files: CheckpointFiles, *, allowed: bool) -> Me
     state: dict[str, Any] = {}
     records = []
     for shard in files.shards:
-        path = files.folder / shard
+        path = folder.path / shard
         state.update(_load(path))
         records.append(FileRecord(name=as_text(shard), bytes=path.stat().st_size))
     if missing_tensor := next((name for name in files.weight_map or () if name not in state), None):
         raise CheckpointFormatError(
-            f"The index of '{files.folder}' was read.",
+            f"The index of the {folder.where} was read.",
             f"It names the tensor {missing_tensor[:200]!r}, and no shard has it.",
             "Fetch the index and the shards again from the same revision.",
         )
-    config, has_config, missing = read_config(files.folder)
-    return MemorySource(
+    config, has_config, missing = read_config(folder)
+    source = MemorySource(
         reference, state, config if has_config else None, files=tuple(records), notes=(*files.notes, *missing)
     )
+    source.revision = revision
+    return source
 
 
 def _load(path: Path) -> Mapping[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
@@ -23,6 +24,8 @@ class FileRecord:
     """Its size."""
     etag: str = ""
     """The Hub's or the file system's mark of this version; empty where there is none."""
+    checked: str = ""
+    """What of it was compared with what was expected: `digest` is everything, others are parts."""
 
 
 class Source(ABC):
@@ -59,6 +62,30 @@ class Source(ABC):
         Raises:
             CheckpointFormatError: The file is no longer what its header said.
         """
+
+    def read_all(
+        self,
+        infos: Sequence[TensorInfo],
+        into: Sequence[torch.Tensor] | None = None,
+        *,
+        threads: int = 1,
+    ) -> list[torch.Tensor]:
+        """As `read`, for several tensors, which a source may fetch together.
+
+        Args:
+            infos: Which ones.
+            into: For each what `read` takes.
+            threads: How many may read from a disk at once.
+        """
+        return [self.read(info, buffer) for info, buffer in zip(infos, into or repeat(None), strict=False)]
+
+    def interrupt(self) -> None:  # noqa: B027 - local reads end by themselves
+        """Let reads that are under way in other threads fail soon."""
+
+    @property
+    def requests(self) -> int:
+        """Requests sent over the network so far."""
+        return 0
 
     @property
     def received_bytes(self) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weightscope.checkpoints.folder import CheckpointFiles, as_text, find_checkpoint
-from weightscope.checkpoints.local import LocalSource
+from weightscope.checkpoints.folder import find_checkpoint
+from weightscope.checkpoints.listing import as_text
+from weightscope.checkpoints.local_source import open_local
 from weightscope.checkpoints.quantized import refuse_quantized
+from weightscope.checkpoints.reading import Reading
 from weightscope.checkpoints.reference import CheckpointRef
 from weightscope.checkpoints.source import Source
-from weightscope.errors import CheckpointNotFound, OptionError, QuantizedCheckpointError
+from weightscope.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -21,22 +24,24 @@ if TYPE_CHECKING:
     Openable = str | Path | CheckpointRef | torch.nn.Module | Mapping[str, torch.Tensor]
 
 
-def open_source(source: Openable, *, allow_pickle: bool = False) -> Source:
+def open_source(source: Openable, reading: Reading = Reading()) -> Source:  # noqa: B008 - it is frozen
     """Open a checkpoint for reading; headers and config are read now, weights when asked.
 
     The result is a context manager: leaving it closes the files.
 
     Args:
         source: A reference such as `demo`, a path, a live `nn.Module` or a state dict.
-        allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
+        reading: How.
 
     Raises:
         CheckpointNotFound: Nothing is there.
         CheckpointFormatError: What is there cannot be trusted.
         QuantizedCheckpointError: It holds codes.
-        OptionError: `source` is of a type that holds no weights.
+        AccessDenied: It may not be read.
+        TransferError: The network or the Hub failed too often.
+        OptionError: `source` is of a type that holds no weights, or `reading` does not fit it.
     """
-    opened = _open(source, allow_pickle)
+    opened = _open(source, reading)
     try:
         refuse_quantized(opened)
     except BaseException:
@@ -45,7 +50,7 @@ def open_source(source: Openable, *, allow_pickle: bool = False) -> Source:
     return opened
 
 
-def _open(source: Any, allow_pickle: bool) -> Source:
+def _open(source: Any, reading: Reading) -> Source:
     if isinstance(source, Mapping):
         from weightscope.checkpoints.memory import MemorySource
 
@@ -67,31 +72,43 @@ def _open(source: Any, allow_pickle: bool) -> Source:
             "Weights can be read from a reference, a path, an nn.Module or a state dict.",
             "Pass one of these.",
         )
-    if reference.kind == "hub":
-        revision = f" --revision {reference.revision}" if reference.revision else ""
-        raise CheckpointNotFound(
-            f"The checkpoint {str(reference)!r} was asked for.",
-            "There is no such path here, and this version reads local files only, not the Hub.",
-            f"Download it first ('hf download {reference.location}{revision}') and pass the folder.",
-        )
-    return _open_files(reference, allow_pickle)
-
-
-def _open_files(reference: CheckpointRef, allow_pickle: bool) -> Source:
-    if reference.kind == "demo":
-        folder = Path(str(resources.files("weightscope").joinpath("demo")))
-    else:
-        folder = Path(reference.location).expanduser()
-    files: CheckpointFiles = find_checkpoint(folder)
+    reference = _with(reference, reading)
     shown = as_text(str(reference))
-    if files.shards[0].endswith(".gguf"):
-        raise QuantizedCheckpointError(
-            f"The weights of {shown!r} were asked for.",
-            f"They are in a GGUF file ({files.shards[0]}), which holds quantisation codes.",
-            "Analyse the safetensors checkpoint it was made from.",
-        )
-    if files.pickled:
-        from weightscope.checkpoints.pickled import open_pickles
+    if reference.kind == "hub":
+        from weightscope.checkpoints.hub_source import open_hub
 
-        return open_pickles(shown, files, allowed=allow_pickle)
-    return LocalSource(shown, files)
+        return open_hub(shown, reference, reading)
+    if reference.kind == "demo":
+        path = Path(str(resources.files("weightscope").joinpath("demo")))
+    else:
+        path = Path(reference.location).expanduser() / (reading.subfolder or "")
+    folder, files = find_checkpoint(path)
+    return open_local(shown, folder, files, reading)
+
+
+def _with(reference: CheckpointRef, reading: Reading) -> CheckpointRef:
+    """The reference with a revision and a subfolder that were given beside it."""
+    asked = f"The checkpoint {str(reference)!r} was asked for"
+    for name in ("revision", "subfolder"):
+        beside, within = getattr(reading, name), getattr(reference, name)
+        if not beside:
+            continue
+        if within and within != beside:
+            raise OptionError(
+                f"{asked} with the {name} {beside!r}.",
+                f"The reference itself names another: {within!r}.",
+                "Name it once.",
+            )
+        if reference.kind != "hub" and (name == "revision" or reference.kind == "demo"):
+            raise OptionError(
+                f"{asked} with the {name} {beside!r}.",
+                "It is no repository of the Hub.",
+                f"Leave out the {name}; 'hf://org/name' means a repository even where a folder has its name.",
+            )
+    if reference.kind != "hub":
+        return reference
+    return replace(
+        reference,
+        revision=reading.revision or reference.revision,
+        subfolder=reading.subfolder or reference.subfolder,
+    )

@@ -8,13 +8,27 @@ from typing import Annotated
 
 import typer
 
-from weightscope.cli.options import AllowPickleOption, FamilyOption, JsonOption, OutOption, SourceArgument
+from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS
+from weightscope.cli.options import (
+    AllowPickleOption,
+    CacheOption,
+    ConnectionsOption,
+    FamilyOption,
+    JsonOption,
+    OutOption,
+    RevisionOption,
+    SourceArgument,
+    SubfolderOption,
+    VerifyOption,
+)
 from weightscope.errors import OptionError
 
 EXAMPLES = """
 Examples:
 
   weightscope analyze demo
+
+  weightscope analyze microsoft/phi-2 --out report
 
   weightscope analyze ./phi-2 --out report --spectrum
 
@@ -27,6 +41,8 @@ Examples:
 def analyze(
     source: SourceArgument,
     out: OutOption = None,
+    revision: RevisionOption = None,
+    subfolder: SubfolderOption = None,
     groups: Annotated[
         str, typer.Option(metavar="Q,K,…|all", help="Roles to analyse.")
     ] = "Q,K,V,O,QKV,M1,G,M2",
@@ -73,6 +89,9 @@ def analyze(
     ] = None,
     family: FamilyOption = None,
     allow_pickle: AllowPickleOption = False,
+    cache: CacheOption = False,
+    connections: ConnectionsOption = DEFAULT_CONNECTIONS,
+    verify: VerifyOption = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out DIR.")
     ] = False,
@@ -115,7 +134,16 @@ def analyze(
         bound=bound,
         memory=parse_memory(memory),
     )
-    with open_checkpoint(source, family=family, allow_pickle=allow_pickle) as checkpoint:
+    with open_checkpoint(
+        source,
+        revision=revision,
+        subfolder=subfolder,
+        family=family,
+        allow_pickle=allow_pickle,
+        cache=cache,
+        connections=connections,
+        verify=verify,
+    ) as checkpoint:
         if not quiet:
             render.notes(checkpoint.notes, checkpoint.detection.guesses)
         if dry_run:

@@ -8,7 +8,8 @@ import typer
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        help="'demo', a folder, a .safetensors file or a .safetensors.index.json.", show_default=False
+        help="'demo', org/name on the Hub, a folder, a .safetensors file or a .safetensors.index.json.",
+        show_default=False,
     ),
 ]
 FamilyOption = Annotated[
@@ -19,6 +20,30 @@ FamilyOption = Annotated[
         help="Use this family, or the one a YAML file describes.",
         show_default=False,
     ),
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="REV",
+        help="Branch, tag or commit on the Hub; the default branch if left out.",
+        show_default=False,
+    ),
+]
+SubfolderOption = Annotated[
+    str | None,
+    typer.Option("--subfolder", metavar="DIR", help="Folder inside the repository.", show_default=False),
+]
+CacheOption = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--stream",
+        help="Download whole files to the Hub's cache first, or read only the parts that are needed.",
+    ),
+]
+ConnectionsOption = Annotated[int, typer.Option("--connections", metavar="N", help="To the Hub at once.")]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Compare each file's SHA-256 with the Hub's first; not for --stream.")
 ]
 AllowPickleOption = Annotated[
     bool,

@@ -7,9 +7,10 @@ of it back.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from weightscope.sweep.plan import Plan, Step
 
 # Tensors begin at multiples of this, as torch's own allocations do: sums do not depend on where memory lies.
 _ALIGNMENT = 64
+_BUFFERS = 2
 
 
 class Clock(Protocol):
@@ -41,19 +43,32 @@ def read_ahead(plan: Plan, source: Source, clock: Clock) -> Iterator[tuple[Step,
         offsets = [0]
         for info in step.tensors:
             offsets.append(-(-(offsets[-1] + info.nbytes) // _ALIGNMENT) * _ALIGNMENT)
-        buffer = memory.take(f"step{number % 2}", offsets[-1], dtype=torch.uint8)
-        return {
-            info.name: source.read(info, buffer[start : start + info.nbytes])
-            for info, (start, _) in zip(step.tensors, pairwise(offsets), strict=True)
-        }
+        buffer = memory.take(f"step{number % _BUFFERS}", offsets[-1], dtype=torch.uint8)
+        targets = [
+            buffer[start : start + info.nbytes]
+            for info, start in zip(step.tensors, offsets, strict=False)  # the last is the end
+        ]
+        tensors = source.read_all(step.tensors, targets)
+        return {info.name: tensor for info, tensor in zip(step.tensors, tensors, strict=True)}
 
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming: Future[dict[str, torch.Tensor]] | None = None
+    # As soon as a step is solved its buffer is filled again, whether or not the step after it is there: so
+    # a source with several connections never waits for the solver while it is the slower of the two.
+    with interrupting(source), ThreadPoolExecutor(max_workers=_BUFFERS) as readers:
+        coming: deque[Future[dict[str, torch.Tensor]]] = deque()
         for number, step in enumerate(plan.steps):
+            for ahead in range(number + len(coming), min(number + _BUFFERS, len(plan.steps))):
+                coming.append(readers.submit(read, ahead, plan.steps[ahead]))
             started = perf_counter()
-            coming = coming or reader.submit(read, number, step)
-            tensors = coming.result()
+            tensors = coming.popleft().result()
             clock.read += perf_counter() - started
-            following = plan.steps[number + 1 : number + 2]
-            coming = reader.submit(read, number + 1, following[0]) if following else None
             yield step, tensors
+
+
+@contextmanager
+def interrupting(source: Source) -> Iterator[None]:
+    """Let reads end soon where the work ends early: a pool waits for its threads."""
+    try:
+        yield
+    except BaseException:
+        source.interrupt()
+        raise

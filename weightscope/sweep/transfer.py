@@ -21,7 +21,7 @@ from torch import Tensor
 
 from weightscope.checkpoints.source import Source
 from weightscope.sweep.plan import Plan, Step
-from weightscope.sweep.read_ahead import Clock
+from weightscope.sweep.read_ahead import Clock, interrupting
 
 # Tensors begin at multiples of this, as CUDA's own allocations do.
 _ALIGNMENT = 256
@@ -140,7 +140,7 @@ def transfer(
     size = max(_offsets(step)[-1] for step in plan.steps)
     slots = [lane.slot(size) for _ in plan.steps[:_SLOTS]]
 
-    with ThreadPoolExecutor(_READERS) as readers, ThreadPoolExecutor(1) as mover:
+    with interrupting(source), ThreadPoolExecutor(1) as mover:
 
         def move(number: int) -> dict[str, Tensor]:
             """Read a step and begin its copy; the tensors as they will be on the device."""
@@ -152,7 +152,7 @@ def transfer(
             ]
             with torch.inference_mode():
                 targets = [slot.host[piece] for piece in pieces]
-                read = list(readers.map(source.read, step.tensors, targets))
+                read = source.read_all(step.tensors, targets, threads=_READERS)
                 lane.copy(slot, offsets[-1])
                 return {
                     info.name: slot.device[piece].view(tensor.dtype).view(tensor.shape)

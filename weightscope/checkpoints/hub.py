@@ -1,0 +1,217 @@
+"""One commit of a repository on the Hub. The only file that knows huggingface_hub.
+
+Its public functions resolve revisions, name files, find tokens and signed addresses, and keep the cache; the
+bytes of weights go another way (`download.py`). Endpoint, token, cache and offline mode are those that its
+environment variables set.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from time import sleep
+from typing import TypeVar
+
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+from weightscope.checkpoints.hub_errors import as_ours, is_passing, seconds_asked_by
+from weightscope.checkpoints.patience import Patience
+from weightscope.checkpoints.remote import Address, RemoteFile, changed
+from weightscope.checkpoints.transport import origin
+from weightscope.errors import WeightscopeError
+
+_LIBRARY = "weightscope"
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubEntry:
+    """A file of a repository, as its listing says."""
+
+    path: str
+    """Its name, folders and all."""
+    size: int
+    """Bytes."""
+    blob: str
+    """SHA-1 of the git object: of the file itself where it is small, of a pointer where it is large."""
+    sha256: str = ""
+    """Of the file; empty where it is small."""
+
+    @property
+    def etag(self) -> str:
+        """The Hub's mark of its content."""
+        return self.sha256 or self.blob
+
+
+class HubRepository:
+    """A repository at one commit, resolved once.
+
+    Args:
+        repo_id: `organisation/name`.
+        revision: Branch, tag or commit; None for the default branch.
+        patience: When to give up.
+
+    Attributes:
+        repo_id: As given.
+        commit: 40 hexadecimal digits; every request names it.
+        entries: Its files by path.
+        requests: Made so far through huggingface_hub.
+
+    Raises:
+        CheckpointNotFound: No such repository or revision.
+        AccessDenied: It may not be read.
+        TransferError: The Hub cannot be reached.
+    """
+
+    def __init__(
+        self, repo_id: str, revision: str | None = None, *, patience: Patience | None = None
+    ) -> None:
+        self.repo_id, self.requests = repo_id, 0
+        self._patience, self._lock = patience or Patience(), Lock()
+        self._api = HfApi(library_name=_LIBRARY)
+        info = self._ask(
+            lambda: self._api.model_info(
+                repo_id, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+            ),
+            f"The repository {repo_id!r}{f' at {revision!r}' if revision else ''} was asked for.",
+        )
+        self.commit = info.sha or ""
+        self.entries: Mapping[str, HubEntry] = {
+            file.rfilename: HubEntry(
+                path=file.rfilename,
+                size=file.size or 0,
+                blob=file.blob_id or "",
+                sha256=file.lfs.sha256 if file.lfs else "",
+            )
+            for file in info.siblings or ()
+        }
+
+    def file(self, path: str) -> HubFile:
+        """A file of `entries`, to be read by ranges."""
+        return HubFile(self, self.entries[path])
+
+    def cached(self, path: str) -> Path | None:
+        """Where the cache has this very file, if it does."""
+        found = try_to_load_from_cache(self.repo_id, path, revision=self.commit)
+        if not isinstance(found, str):
+            return None
+        local = Path(found)
+        return local if local.is_file() and local.stat().st_size == self.entries[path].size else None
+
+    def locate(self, path: str) -> tuple[Address, int | None, str | None, str | None]:
+        """Where a file can be read at the moment; its size, mark and commit as the server says."""
+        url = hf_hub_url(self.repo_id, path, revision=self.commit, endpoint=self._api.endpoint)
+        found = self._ask(
+            lambda: get_hf_file_metadata(
+                url, token=self._api.token, timeout=constants.HF_HUB_ETAG_TIMEOUT, endpoint=self._api.endpoint
+            ),
+            f"The file {path!r} of {self.repo_id!r} at commit {self.commit[:12]} was asked for.",
+        )
+        headers = {"User-Agent": _LIBRARY, "Accept-Encoding": "identity"}
+        if origin(found.location) == origin(self._api.endpoint):  # the token is for no other
+            headers = {**build_hf_headers(token=self._api.token, library_name=_LIBRARY), **headers}
+        return Address(found.location, headers), found.size, found.etag, found.commit_hash
+
+    def download(self, paths: Sequence[str]) -> Path:
+        """Let the cache have these files; the folder of the commit in it."""
+        return download_snapshot(self.repo_id, self.commit, paths, patience=self._patience)
+
+    def _ask(self, call: Callable[[], Result], asked: str) -> Result:
+        with self._lock:
+            self.requests += 1
+        return patiently(call, asked, self._patience)
+
+
+class HubFile(RemoteFile):
+    """A file of a repository; its address is asked for when it is first read, and when it has expired."""
+
+    def __init__(self, repository: HubRepository, entry: HubEntry) -> None:
+        self.name = f"'{repository.repo_id}/{entry.path}'"
+        self.size = entry.size
+        self.entry = entry
+        self._repository, self._lock = repository, Lock()
+        self._address: Address | None = None
+
+    def address(self, after: Address | None = None) -> Address:
+        """Where it can be read."""
+        with self._lock:
+            if self._address is None or self._address == after:
+                self._address = self._locate()
+            return self._address
+
+    def _locate(self) -> Address:
+        address, size, etag, commit = self._repository.locate(self.entry.path)
+        expected = self._repository.commit
+        if commit and commit != expected:
+            raise changed(self, f"The Hub answered for commit {commit[:40]}, not {expected}.")
+        if size is not None and size != self.size:
+            raise changed(self, f"The Hub says that it has {size:,} bytes, and the listing {self.size:,}.")
+        if etag and self.entry.sha256 and etag != self.entry.sha256:
+            raise changed(self, f"The Hub says that its SHA-256 is {etag[:64]}, and the listing another.")
+        return address
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def cached_snapshot(repo_id: str, revision: str | None) -> Path:
+    """The folder of a commit in the cache, without a request.
+
+    Raises:
+        CheckpointNotFound: The cache has none.
+    """
+    return patiently(
+        lambda: Path(snapshot_download(repo_id, revision=revision, local_files_only=True)),
+        f"The repository {repo_id!r}{f' at {revision!r}' if revision else ''} was asked for, from the cache.",
+        Patience(tries=1),
+    )
+
+
+def download_snapshot(repo_id: str, commit: str, paths: Sequence[str], *, patience: Patience) -> Path:
+    """Let the cache have these files of a commit.
+
+    Raises:
+        WeightscopeError: As for `HubRepository`.
+    """
+    # The patterns are globs, and a name may hold a bracket.
+    patterns = [glob.escape(path) for path in paths]
+    return patiently(
+        lambda: Path(
+            snapshot_download(repo_id, revision=commit, allow_patterns=patterns, library_name=_LIBRARY)
+        ),
+        f"The repository {repo_id!r} at commit {commit[:12]} was to be downloaded.",
+        patience,
+    )
+
+
+def patiently(call: Callable[[], Result], asked: str, patience: Patience) -> Result:
+    """What a function of huggingface_hub returns, tried again where that may help.
+
+    Raises:
+        WeightscopeError: What it raised, in our words.
+    """
+    failures = 0
+    while True:
+        try:
+            return call()
+        except WeightscopeError:
+            raise
+        except Exception as error:  # its errors have no common base, and its client's are another library's
+            failures += 1
+            pause = patience.wait(failures, seconds_asked_by(error)) if is_passing(error) else None
+            if pause is None:
+                raise as_ours(error, asked, failures) from None
+            sleep(pause)

@@ -1,0 +1,156 @@
+"""`open_hub`: a checkpoint of the Hub, streamed, from the cache, or some of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+from weightscope.checkpoints.download import Downloader
+from weightscope.checkpoints.folder import Folder, find_checkpoint
+from weightscope.checkpoints.hub import HubRepository, cached_snapshot, is_offline
+from weightscope.checkpoints.listing import CheckpointFiles, choose_files
+from weightscope.checkpoints.local import LocalFile
+from weightscope.checkpoints.local_source import open_local, refuse_gguf
+from weightscope.checkpoints.patience import Patience
+from weightscope.checkpoints.reading import Reading
+from weightscope.checkpoints.reference import CheckpointRef
+from weightscope.checkpoints.repository import RemoteShard, RepositoryFolder
+from weightscope.checkpoints.safetensors import SafetensorsSource, ShardFile
+from weightscope.checkpoints.source import Source
+from weightscope.errors import CheckpointFormatError, OptionError, TransferError
+
+_HEADERS_AT_ONCE = 16
+
+
+class HubSource(SafetensorsSource):
+    """Files of one commit: those in the cache are read there, the others by ranges from the Hub."""
+
+    def __init__(
+        self,
+        reference: str,
+        folder: RepositoryFolder,
+        files: CheckpointFiles,
+        shards: Mapping[str, ShardFile],
+        headers: Sequence[bytes],
+        *,
+        repository: HubRepository,
+        downloader: Downloader,
+    ) -> None:
+        super().__init__(reference, folder, files, shards, headers, revision=repository.commit)
+        self._repository, self._downloader = repository, downloader
+
+    @property
+    def requests(self) -> int:
+        """Sent so far; those of huggingface_hub count once a call."""
+        return self._repository.requests + self._downloader.requests
+
+    def interrupt(self) -> None:
+        """Let reads that are under way in other threads fail soon."""
+        self._downloader.close()
+
+    def close(self) -> None:
+        """Close files and connections."""
+        self._downloader.close()
+        super().close()
+
+
+def open_hub(
+    shown: str, reference: CheckpointRef, reading: Reading, *, patience: Patience | None = None
+) -> Source:
+    """Open a checkpoint of the Hub.
+
+    Args:
+        shown: What the user called it.
+        reference: Which.
+        reading: Which way.
+        patience: With the network.
+
+    Raises:
+        CheckpointNotFound: No such repository, revision, folder or file.
+        AccessDenied: It may not be read.
+        TransferError: The network or the Hub failed too often.
+        CheckpointFormatError: What is there cannot be trusted.
+        OptionError: `reading` contradicts itself.
+    """
+    revision = reference.revision or None
+    if reading.verify and not reading.cache:
+        raise OptionError(
+            f"The files of {shown!r} were to be verified.",
+            "A SHA-256 is that of a whole file, and a stream reads parts.",
+            "Add --cache to download whole files first.",
+        )
+    if is_offline():
+        return _open_cached(shown, reference, cached_snapshot(reference.location, revision), reading)
+    try:
+        repository = HubRepository(reference.location, revision, patience=patience)
+    except TransferError:
+        if not reading.cache:
+            raise
+        return _open_cached(shown, reference, cached_snapshot(reference.location, revision), reading)
+    downloader = Downloader(reading.connections, patience)
+    try:
+        folder_name, file_name = _place(reference.subfolder, repository)
+        folder = RepositoryFolder(repository, folder_name, downloader)
+        files = choose_files(folder, file_name)
+        if reading.cache:
+            names = [*files.shards, *_beside(folder)]
+            snapshot = repository.download([folder.path(name) for name in names])
+            downloader.close()
+            here = Folder(snapshot / folder_name)
+            return open_local(shown, here, files, reading, revision=repository.commit)
+        if files.pickled:
+            raise CheckpointFormatError(
+                f"The checkpoint {shown!r} was asked for.",
+                f"Its weights are in a Python pickle ({files.shards[0]}), which cannot be read in parts.",
+                "Choose a revision with safetensors, or pass --cache --allow-pickle to download and load it.",
+            )
+        return _stream(shown, folder, files, repository, downloader)
+    except BaseException:
+        downloader.close()
+        raise
+
+
+def _place(subfolder: str, repository: HubRepository) -> tuple[str, str | None]:
+    """The folder, and the file in it if one is meant."""
+    if subfolder in repository.entries:
+        path = PurePosixPath(subfolder)
+        return ("" if path.parent == PurePosixPath() else str(path.parent)), path.name
+    return subfolder, None
+
+
+def _beside(folder: RepositoryFolder) -> list[str]:
+    """What is read beside the weights."""
+    return [name for name in folder.files if name == "config.json" or name.endswith(".index.json")]
+
+
+def _stream(
+    shown: str,
+    folder: RepositoryFolder,
+    files: CheckpointFiles,
+    repository: HubRepository,
+    downloader: Downloader,
+) -> HubSource:
+    refuse_gguf(shown, files)
+    shards: dict[str, ShardFile] = {}
+    try:
+        for name in files.shards:
+            path = folder.path(name)
+            if local := repository.cached(path):
+                shards[name] = LocalFile(local, name, etag=repository.entries[path].etag)
+            else:
+                shards[name] = RemoteShard(repository.file(path), downloader)
+        with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
+            headers = list(pool.map(ShardFile.header, shards.values()))
+        return HubSource(shown, folder, files, shards, headers, repository=repository, downloader=downloader)
+    except BaseException:
+        for shard in shards.values():
+            shard.close()
+        raise
+
+
+def _open_cached(shown: str, reference: CheckpointRef, snapshot: Path, reading: Reading) -> Source:
+    """From a snapshot that is there, without a request."""
+    path = snapshot / reference.subfolder if reference.subfolder else snapshot
+    folder, files = find_checkpoint(path)
+    return open_local(shown, folder, files, reading, revision=snapshot.name)
