@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from http.client import HTTPException
 from threading import Event, Lock
 from time import monotonic
@@ -66,21 +66,32 @@ class Downloader:
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="weightscope-download")
         self._lock, self._closed = Lock(), Event()
 
-    def fetch(self, file: RemoteFile, ranges: Sequence[ByteRange]) -> None:
-        """Fill every piece of these ranges.
+    def begin(self, file: RemoteFile, ranges: Sequence[ByteRange]) -> Callable[[], None]:
+        """Begin to fill every piece of these ranges; the result returns when all are full.
 
         Raises:
+            TransferError: The downloader is closed.
+
+        The result raises:
             TransferError: The network or the server failed too often.
             CheckpointFormatError: What came is not that part of that file.
             AccessDenied: The server refuses.
         """
+        if self._closed.is_set():
+            raise _closed(file)
         jobs = [self._pool.submit(self._fetch, file, one) for one in ranges]
-        try:
-            for job in as_completed(jobs):
-                job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
+
+        def finish() -> None:
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+            except CancelledError:
+                raise _closed(file) from None
+            finally:
+                for job in jobs:
+                    job.cancel()
+
+        return finish
 
     def close(self) -> None:
         """Stop what is under way and close the connections."""
@@ -146,11 +157,13 @@ class Downloader:
         """
         pause = 0.0 if failure.expired and failures == 1 else self._patience.wait(failures, failure.asked)
         if self._closed.is_set() or (pause and self._closed.wait(pause)):
-            raise TransferError(
-                f"The file {file.name} was read.", "The checkpoint was closed.", "Open it again."
-            )
+            raise _closed(file)
         if pause is None:
             raise _given_up(file, position, failures, failure)
+
+
+def _closed(file: RemoteFile) -> TransferError:
+    return TransferError(f"The file {file.name} was read.", "The checkpoint was closed.", "Open it again.")
 
 
 def _as_failure(error: Exception, file: RemoteFile, address: Address) -> Failure:

@@ -141,7 +141,7 @@ def _stream(
             else:
                 shards[name] = RemoteShard(repository.file(path), downloader)
         with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
-            headers = list(pool.map(ShardFile.header, shards.values()))
+            headers = list(pool.map(lambda shard: shard.header(), shards.values()))
         return HubSource(shown, folder, files, shards, headers, repository=repository, downloader=downloader)
     except BaseException:
         for shard in shards.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha1, sha256
 from typing import Any
 
@@ -86,7 +86,7 @@ class RepositoryFolder(Listing):
             return parse_json_object(content, self.shown(name))
         buffer = bytearray(entry.size)
         file = self._repository.file(entry.path)
-        self._downloader.fetch(file, coalesce([Wanted(0, memoryview(buffer), name)]))
+        self._downloader.begin(file, coalesce([Wanted(0, memoryview(buffer), name)]))()
         digest = sha256(buffer) if entry.sha256 else sha1(b"blob %d\0" % len(buffer) + buffer)
         if entry.etag and digest.hexdigest() != entry.etag:
             raise changed(file, "Its digest is not the one that the listing names.")
@@ -139,4 +139,8 @@ class RemoteShard(ShardFile):
 
     def fill(self, wanted: Sequence[Wanted], *, threads: int = 1) -> None:
         """Read byte ranges over several connections."""
-        self._downloader.fetch(self._file, coalesce(wanted))
+        self.begin(wanted)()
+
+    def begin(self, wanted: Sequence[Wanted], *, threads: int = 1) -> Callable[[], None]:
+        """Begin to read; the result returns when all is there."""
+        return self._downloader.begin(self._file, coalesce(wanted))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
@@ -57,6 +58,10 @@ class ShardFile(ABC):
         Raises:
             CheckpointFormatError: The file is no longer what it was.
         """
+
+    def begin(self, wanted: Sequence[Wanted], *, threads: int = 1) -> Callable[[], None]:
+        """Begin to `fill`, where that can go on by itself; the result returns when it is done."""
+        return partial(self.fill, wanted, threads=threads)
 
     def close(self) -> None:  # noqa: B027 - nothing to give back is common
         """Give back what was opened."""
@@ -116,8 +121,9 @@ class SafetensorsSource(Source):
             if info.nbytes:
                 target = memoryview(buffer.numpy().data)
                 wanted.setdefault(info.shard, []).append(Wanted(info.start, target, info.name))
-        for shard, pieces in wanted.items():
-            self._shards[shard].fill(pieces, threads=threads)
+        finish = [self._shards[shard].begin(pieces, threads=threads) for shard, pieces in wanted.items()]
+        for wait in finish:
+            wait()
         return [
             buffer.view(_torch_type(info)).view(info.shape)
             for info, buffer in zip(infos, buffers, strict=True)
