@@ -46,7 +46,7 @@ def answer(exchange: Exchange) -> Reply:
     if entry.lfs:
         return _to_storage(exchange, repo, commit, entry)
     if request.path.lstrip("/").startswith(_CACHE):
-        etag = f'"{entry.etag}"'
+        etag = exchange.etag or f'"{entry.etag}"'
         return serve(
             entry.blob, etag, request.headers, X_Repo_Commit=commit.id, Cache_Control="max-age=31536000"
         )
@@ -62,7 +62,7 @@ def _to_storage(exchange: Exchange, repo: Repository, commit: Commit, entry: Ent
     reply.headers |= {
         "X-Repo-Commit": commit.id,
         "X-Linked-Size": str(entry.blob.size),
-        "X-Linked-Etag": f'"{entry.etag}"',
+        "X-Linked-Etag": exchange.etag or f'"{entry.etag}"',
         "Accept-Ranges": "bytes",
     }
     if entry.xet:

@@ -46,14 +46,19 @@ class Signer:
             return "SignatureDoesNotMatch"
         return "Request has expired" if time.time() > float(fields["Expires"]) else None
 
-    def use(self, query: str) -> tuple[int, float]:
-        """Count one use; how often the signature was used before, and its age in seconds."""
-        fields = parse_qs(query)
-        signature = fields.get("Signature", [""])[-1]
+    def use(self, query: str) -> None:
+        """Count one use."""
         with self._lock:
-            used = self._uses[signature]
-            self._uses[signature] += 1
-        return used, time.time() - float(fields.get("Issued", ["0"])[-1])
+            self._uses[_signature_in(query)] += 1
+
+    def seen(self, query: str) -> tuple[int, float]:
+        """How often the signature was used, and its age in seconds."""
+        issued = float(parse_qs(query).get("Issued", ["0"])[-1])
+        return self._uses[_signature_in(query)], time.time() - issued
+
+
+def _signature_in(query: str) -> str:
+    return parse_qs(query).get("Signature", [""])[-1]
 
 
 def _signature(path: str, fields: dict[str, str]) -> str:
