@@ -59,9 +59,9 @@ class Downloader:
         received: Bytes of bodies so far.
     """
 
-    def __init__(self, connections: int, patience: Patience | None = None) -> None:
+    def __init__(self, connections: int, patience: Patience) -> None:
         self.requests = self.received = 0
-        self._patience = patience or Patience()
+        self._patience = patience
         self._transport = Transport(self._patience.timeout)
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="weightscope-download")
         self._lock, self._closed = Lock(), Event()

@@ -29,7 +29,7 @@ from weightscope.checkpoints.hub_errors import as_ours, is_passing, seconds_aske
 from weightscope.checkpoints.patience import Patience
 from weightscope.checkpoints.remote import Address, RemoteFile, changed
 from weightscope.checkpoints.transport import origin
-from weightscope.errors import WeightscopeError
+from weightscope.errors import CheckpointFormatError, WeightscopeError
 
 _LIBRARY = "weightscope"
 Result = TypeVar("Result")
@@ -74,11 +74,9 @@ class HubRepository:
         TransferError: The Hub cannot be reached.
     """
 
-    def __init__(
-        self, repo_id: str, revision: str | None = None, *, patience: Patience | None = None
-    ) -> None:
-        self.repo_id, self.requests = repo_id, 0
-        self._patience, self._lock = patience or Patience(), Lock()
+    def __init__(self, repo_id: str, revision: str | None, patience: Patience) -> None:
+        self.repo_id, self.requests, self._revision = repo_id, 0, revision
+        self._patience, self._lock = patience, Lock()
         self._api = HfApi(library_name=_LIBRARY)
         info = self._ask(
             lambda: self._api.model_info(
@@ -124,8 +122,27 @@ class HubRepository:
         return Address(found.location, headers), found.size, found.etag, found.commit_hash
 
     def download(self, paths: Sequence[str]) -> Path:
-        """Let the cache have these files; the folder of the commit in it."""
-        return download_snapshot(self.repo_id, self.commit, paths, patience=self._patience)
+        """Let the cache have these files; the folder of the commit in it.
+
+        Raises:
+            CheckpointFormatError: The branch moved meanwhile.
+            WeightscopeError: As for the repository itself.
+        """
+        asked = f"The repository {self.repo_id!r} at commit {self.commit[:12]} was to be downloaded."
+        # The patterns are globs, and a name may hold a bracket.
+        patterns = [glob.escape(path) for path in paths]
+        folder = self._ask(
+            # By the name that the user gave: so the cache knows what it means when it is offline.
+            lambda: snapshot_download(
+                self.repo_id, revision=self._revision, allow_patterns=patterns, library_name=_LIBRARY
+            ),
+            asked,
+        )
+        if Path(folder).name != self.commit:
+            raise CheckpointFormatError(
+                asked, f"The branch moved to {Path(folder).name[:12]} meanwhile.", "Run it again."
+            )
+        return Path(folder)
 
     def _ask(self, call: Callable[[], Result], asked: str) -> Result:
         with self._lock:
@@ -162,6 +179,11 @@ class HubFile(RemoteFile):
         return address
 
 
+def default_patience() -> Patience:
+    """With the timeout that HF_HUB_DOWNLOAD_TIMEOUT sets."""
+    return Patience(timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+
+
 def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set."""
     return bool(constants.HF_HUB_OFFLINE)
@@ -177,23 +199,6 @@ def cached_snapshot(repo_id: str, revision: str | None) -> Path:
         lambda: Path(snapshot_download(repo_id, revision=revision, local_files_only=True)),
         f"The repository {repo_id!r}{f' at {revision!r}' if revision else ''} was asked for, from the cache.",
         Patience(tries=1),
-    )
-
-
-def download_snapshot(repo_id: str, commit: str, paths: Sequence[str], *, patience: Patience) -> Path:
-    """Let the cache have these files of a commit.
-
-    Raises:
-        WeightscopeError: As for `HubRepository`.
-    """
-    # The patterns are globs, and a name may hold a bracket.
-    patterns = [glob.escape(path) for path in paths]
-    return patiently(
-        lambda: Path(
-            snapshot_download(repo_id, revision=commit, allow_patterns=patterns, library_name=_LIBRARY)
-        ),
-        f"The repository {repo_id!r} at commit {commit[:12]} was to be downloaded.",
-        patience,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from weightscope.checkpoints.download import Downloader
 from weightscope.checkpoints.folder import Folder, find_checkpoint
-from weightscope.checkpoints.hub import HubRepository, cached_snapshot, is_offline
+from weightscope.checkpoints.hub import HubRepository, cached_snapshot, default_patience, is_offline
 from weightscope.checkpoints.listing import CheckpointFiles, choose_files
 from weightscope.checkpoints.local import LocalFile
 from weightscope.checkpoints.local_source import open_local, refuse_gguf
@@ -74,6 +74,7 @@ def open_hub(
         OptionError: `reading` contradicts itself.
     """
     revision = reference.revision or None
+    patience = patience or default_patience()
     if reading.verify and not reading.cache:
         raise OptionError(
             f"The files of {shown!r} were to be verified.",
@@ -83,7 +84,7 @@ def open_hub(
     if is_offline():
         return _open_cached(shown, reference, cached_snapshot(reference.location, revision), reading)
     try:
-        repository = HubRepository(reference.location, revision, patience=patience)
+        repository = HubRepository(reference.location, revision, patience)
     except TransferError:
         if not reading.cache:
             raise

@@ -26,14 +26,14 @@ class ByteRange(NamedTuple):
     """Within it, in order, without overlaps."""
 
 
-def coalesce(wanted: Sequence[Wanted], *, request_bytes: int = REQUEST_BYTES) -> list[ByteRange]:
+def coalesce(wanted: Sequence[Wanted], *, request_bytes: int | None = None) -> list[ByteRange]:
     """Requests that cover what is wanted, in file order.
 
     Of all bytes they cover, at most one in 200 is not wanted.
 
     Args:
         wanted: Without overlaps, in any order.
-        request_bytes: At most this long.
+        request_bytes: At most this long; `REQUEST_BYTES` if None.
     """
     runs: list[list[Wanted]] = []
     useful = spare = 0
@@ -46,7 +46,7 @@ def coalesce(wanted: Sequence[Wanted], *, request_bytes: int = REQUEST_BYTES) ->
             runs[-1].append(piece)
         else:
             runs.append([piece])
-    return [request for run in runs for request in _cut(run, request_bytes)]
+    return [request for run in runs for request in _cut(run, request_bytes or REQUEST_BYTES)]
 
 
 def _cut(run: Sequence[Wanted], request_bytes: int) -> list[ByteRange]:

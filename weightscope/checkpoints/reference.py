@@ -35,7 +35,7 @@ class CheckpointRef:
     revision: str = ""
     """Branch, tag or commit; empty for the default and for local files."""
     subfolder: str = ""
-    """Folder inside the repository; empty for its root."""
+    """Folder inside the repository, or a file of it; empty for its root."""
     forced: bool = False
     """Whether `hf://` was written."""
 
@@ -57,7 +57,7 @@ class CheckpointRef:
             if text and _exists(text):
                 return cls(kind="path", location=text)
         match = _HUB.fullmatch(text)
-        looks_like_path = text.startswith(("/", "./", "../", "~", "\\")) or text.endswith(
+        looks_like_path = text.startswith(("/", "./", "../", "~", "\\")) or text.partition(":")[0].endswith(
             (".safetensors", ".bin", ".pt", ".pth", ".json", "/")
         )
         if match and (forced or not looks_like_path):
