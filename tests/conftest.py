@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.hub.fixtures"]
+
 # One thread: the matrices are tiny and the machine may be shared; derandomised: a red run is reproducible.
 settings.register_profile(
     "weightscope",

@@ -88,7 +88,13 @@ def open_hub(
     except TransferError:
         if not reading.cache:
             raise
-        return _open_cached(shown, reference, cached_snapshot(reference.location, revision), reading)
+        source = _open_cached(shown, reference, cached_snapshot(reference.location, revision), reading)
+        commit = source.revision[:12]
+        source.notes = (
+            f"The Hub could not be reached: commit {commit} was read from the cache.",
+            *source.notes,
+        )
+        return source
     downloader = Downloader(reading.connections, patience)
     try:
         folder_name, file_name = _place(reference.subfolder, repository)

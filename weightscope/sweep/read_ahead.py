@@ -53,7 +53,7 @@ def read_ahead(plan: Plan, source: Source, clock: Clock) -> Iterator[tuple[Step,
 
     # As soon as a step is solved its buffer is filled again, whether or not the step after it is there: so
     # a source with several connections never waits for the solver while it is the slower of the two.
-    with interrupting(source), ThreadPoolExecutor(max_workers=_BUFFERS) as readers:
+    with ThreadPoolExecutor(max_workers=_BUFFERS) as readers, interrupting(source):
         coming: deque[Future[dict[str, torch.Tensor]]] = deque()
         for number, step in enumerate(plan.steps):
             for ahead in range(number + len(coming), min(number + _BUFFERS, len(plan.steps))):
@@ -66,7 +66,7 @@ def read_ahead(plan: Plan, source: Source, clock: Clock) -> Iterator[tuple[Step,
 
 @contextmanager
 def interrupting(source: Source) -> Iterator[None]:
-    """Let reads end soon where the work ends early: a pool waits for its threads."""
+    """Let reads end soon where the work ends early: the pool they run in waits for its threads."""
     try:
         yield
     except BaseException:

@@ -140,7 +140,7 @@ def transfer(
     size = max(_offsets(step)[-1] for step in plan.steps)
     slots = [lane.slot(size) for _ in plan.steps[:_SLOTS]]
 
-    with interrupting(source), ThreadPoolExecutor(1) as mover:
+    with ThreadPoolExecutor(1) as mover, interrupting(source):
 
         def move(number: int) -> dict[str, Tensor]:
             """Read a step and begin its copy; the tensors as they will be on the device."""
