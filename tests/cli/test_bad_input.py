@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import huggingface_hub.constants as constants
 import pytest
 import torch
 import yaml
@@ -301,10 +302,12 @@ def test_sources(
 HUB = ["org/name", "org/name@refs/pr/1", "org/name:sub", "hf://org/name", "hf://org/name@main"]
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("reference", HUB)
 @pytest.mark.parametrize("command", ["analyze", "inspect"])
-def test_the_hub_is_refused_clearly(command: str, reference: str, run: Run) -> None:
-    assert_error(run(command, reference), NOT_FOUND, repr(reference), "not the Hub", "hf download org/name")
+def test_without_a_network(command: str, reference: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert_error(run(command, reference), "TransferError", "'org/name'", "could not be reached", "--cache")
 
 
 @pytest.mark.parametrize(

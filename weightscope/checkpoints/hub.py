@@ -25,7 +25,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-from weightscope.checkpoints.hub_errors import as_ours, is_passing, seconds_asked_by
+from weightscope.checkpoints.hub_errors import as_ours, is_passing, is_unknown_name, seconds_asked_by
 from weightscope.checkpoints.patience import Patience
 from weightscope.checkpoints.remote import Address, RemoteFile, changed
 from weightscope.checkpoints.transport import origin
@@ -208,15 +208,16 @@ def patiently(call: Callable[[], Result], asked: str, patience: Patience) -> Res
     Raises:
         WeightscopeError: What it raised, in our words.
     """
-    failures = 0
+    tries = failures = 0
     while True:
         try:
             return call()
         except WeightscopeError:
             raise
         except Exception as error:  # its errors have no common base, and its client's are another library's
-            failures += 1
+            tries += 1
+            failures += 3 if is_unknown_name(error) else 1
             pause = patience.wait(failures, seconds_asked_by(error)) if is_passing(error) else None
             if pause is None:
-                raise as_ours(error, asked, failures) from None
+                raise as_ours(error, asked, tries) from None
             sleep(pause)

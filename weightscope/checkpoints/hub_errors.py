@@ -26,6 +26,11 @@ def is_passing(error: Exception) -> bool:
     return _is_of_network(error)
 
 
+def is_unknown_name(error: Exception) -> bool:
+    """Whether no server has that name: seldom a matter of seconds."""
+    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
+
+
 def seconds_asked_by(error: Exception) -> float | None:
     """What the server's answer asks to wait."""
     response = getattr(error, "response", None)
