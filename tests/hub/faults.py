@@ -83,6 +83,11 @@ class Faults:
             self._waiting.append(fault)
         return fault
 
+    @property
+    def waiting(self) -> list[Fault]:
+        """Those that have not been removed, used up or not."""
+        return list(self._waiting)
+
     def remove(self, fault: Fault) -> None:
         """It waits no more."""
         with self._lock:

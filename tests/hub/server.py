@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
-from tests.hub import api, resolve, storage
+from tests.hub import api, control, resolve, storage
 from tests.hub.exchange import Exchange, State
 from tests.hub.faults import Fault, Faults
 from tests.hub.origin import Origin
@@ -42,6 +42,8 @@ class LoopbackHub:
         self.endpoint, self.storage, self.foreign = (origin.url for origin in self._origins)
 
     def _answer(self, exchange: Exchange) -> Reply:
+        if exchange.place == "control":
+            return control.answer(self, exchange)
         exchange.request.name = _file_name(exchange)
         return self.faults.answer(exchange, lambda: _ANSWERS[exchange.place](exchange))
 
