@@ -24,7 +24,8 @@ pytestmark = pytest.mark.usefixtures("hasty", "many_requests")
 @pytest.fixture
 def many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some twenty for the few megabytes of these tests."""
-    monkeypatch.setattr(ranges, "REQUEST_BYTES", 2**18)
+    for name in ("SHORTEST_REQUEST", "LONGEST_REQUEST"):
+        monkeypatch.setattr(ranges, name, 2**18)
 
 
 @pytest.fixture(scope="module")

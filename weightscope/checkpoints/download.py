@@ -55,12 +55,14 @@ class Downloader:
         patience: When to give up.
 
     Attributes:
+        connections: As given.
         requests: Sent so far.
         received: Bytes of bodies so far.
     """
 
     def __init__(self, connections: int, patience: Patience) -> None:
         self.requests = self.received = 0
+        self.connections = connections
         self._patience = patience
         self._transport = Transport(self._patience.timeout)
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="weightscope-download")

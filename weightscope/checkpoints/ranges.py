@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from weightscope.checkpoints.safetensors import Wanted
 
-# Below 8 MiB a request's overhead shows, above it memory and imbalance do.
-REQUEST_BYTES = 8 * 2**20
+# A request costs a round trip, so connections should have long ones; after too long ones some are idle.
+SHORTEST_REQUEST, LONGEST_REQUEST = 4 * 2**20, 32 * 2**20
 # Of the bytes wanted, how many unwanted ones may come with them.
 _WASTE = 1 / 200
 
@@ -26,14 +26,14 @@ class ByteRange(NamedTuple):
     """Within it, in order, without overlaps."""
 
 
-def coalesce(wanted: Sequence[Wanted], *, request_bytes: int | None = None) -> list[ByteRange]:
+def coalesce(wanted: Sequence[Wanted], *, connections: int = 1) -> list[ByteRange]:
     """Requests that cover what is wanted, in file order.
 
     Of all bytes they cover, at most one in 200 is not wanted.
 
     Args:
         wanted: Without overlaps, in any order.
-        request_bytes: At most this long; `REQUEST_BYTES` if None.
+        connections: That will share them.
     """
     runs: list[list[Wanted]] = []
     useful = spare = 0
@@ -46,7 +46,8 @@ def coalesce(wanted: Sequence[Wanted], *, request_bytes: int | None = None) -> l
             runs[-1].append(piece)
         else:
             runs.append([piece])
-    return [request for run in runs for request in _cut(run, request_bytes or REQUEST_BYTES)]
+    longest = max(SHORTEST_REQUEST, min(LONGEST_REQUEST, -(-(useful + spare) // connections)))
+    return [request for run in runs for request in _cut(run, longest)]
 
 
 def _cut(run: Sequence[Wanted], request_bytes: int) -> list[ByteRange]:

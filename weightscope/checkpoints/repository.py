@@ -143,4 +143,5 @@ class RemoteShard(ShardFile):
 
     def begin(self, wanted: Sequence[Wanted], *, threads: int = 1) -> Callable[[], None]:
         """Begin to read; the result returns when all is there."""
-        return self._downloader.begin(self._file, coalesce(wanted))
+        ranges = coalesce(wanted, connections=self._downloader.connections)
+        return self._downloader.begin(self._file, ranges)
