@@ -14,7 +14,8 @@ class Rotated(Slice):
     def read(self, offset: int, count: int) -> bytes:
         start = (self.start + offset + self._shift) % self.blob.size
         count = min(count, self.size - offset)
-        return bytes(self.blob.read(start, min(count, self.blob.size - start)))
+        piece = bytes(self.blob.read(start, count))
+        return piece + bytes(self.blob.read(0, count - len(piece)))
 
 
 class Flipped(Slice):

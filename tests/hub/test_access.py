@@ -4,9 +4,9 @@ import pytest
 from huggingface_hub import HfApi, get_hf_file_metadata
 from huggingface_hub.errors import (
     DisabledRepoError,
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
-    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -73,10 +73,10 @@ def test_no_such_revision(ask, file):
 
 
 def test_no_such_file_and_no_such_folder(ask, api, hub):
-    with pytest.raises(RemoteEntryNotFoundError) as caught:
+    with pytest.raises(EntryNotFoundError) as caught:
         ask("org/name", "nothing.json")
     assert caught.value.response.headers["X-Repo-Commit"] == hub.state.repositories["org/name"].commit
-    with pytest.raises(RemoteEntryNotFoundError):
+    with pytest.raises(EntryNotFoundError):
         list(api.list_repo_tree("org/name", "nothing"))
 
 

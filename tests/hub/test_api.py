@@ -1,8 +1,11 @@
 """The API, asked by huggingface_hub itself."""
 
+import threading
+import time
+
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from tests.hub.conftest import CONFIG, WEIGHTS
@@ -55,7 +58,7 @@ def test_a_commit_moves_the_branch_and_the_old_one_stays(hub, api):
     second = repo.commit_files({"config.json": b"{}", "new/file.txt": b"new"})
     repo.tag("v1", first)
     repo.branch("refs/pr/1", first)
-    assert api.resolve_revision("org/name").resolved == second != first
+    assert api.model_info("org/name").sha == second != first
     for revision in (first, "v1", "refs/pr/1", first[:9]):
         assert api.model_info("org/name", revision=revision).sha == first
         assert "new/file.txt" not in api.list_repo_files("org/name", revision=revision)
@@ -64,6 +67,14 @@ def test_a_commit_moves_the_branch_and_the_old_one_stays(hub, api):
     assert api.list_repo_files("org/name", revision="other") == ["model.safetensors", "new/file.txt"]
     assert [one.commit_id for one in api.list_repo_commits("org/name")] == [second, first]
     assert [tag.target_commit for tag in api.list_repo_refs("org/name").tags] == [first]
+
+
+@pytest.mark.skipif(not hasattr(HfApi, "resolve_revision"), reason="newer than this huggingface_hub")
+def test_resolve_revision(hub, api, tmp_path):
+    repo = hub.state.repositories["org/name"]
+    assert api.resolve_revision("org/name", cache_dir=tmp_path).resolved == repo.commit
+    with pytest.raises(RevisionNotFoundError):
+        api.resolve_revision("org/name", revision="v9", cache_dir=tmp_path)
 
 
 def test_a_listing_may_lie(hub, api):
@@ -97,6 +108,11 @@ def test_the_servers_stop_and_say_nothing(capfd):
         hub.add("org/name", files={"config.json": CONFIG})
         HfApi(endpoint=hub.endpoint, token=False).model_info("org/name")
         endpoint = hub.endpoint
+        during = threading.active_count()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > during - 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= during - 4  # three origins and a connection
     with pytest.raises(Exception, match=r"[Cc]onnect"):
         HfApi(endpoint=endpoint, token=False).model_info("org/name")
     assert capfd.readouterr() == ("", "")

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from huggingface_hub import get_hf_file_metadata
+import numpy as np
+import pytest
+from huggingface_hub import HfApi, HfFileSystem, get_hf_file_metadata
+from safetensors.numpy import save
 
 from tests.hub.conftest import CONFIG, WEIGHTS
 from tests.hub.raw import fetch, resolve_url, signed_url
@@ -111,6 +114,21 @@ def test_xet_is_offered_beside_the_plain_address(hub, api):
     assert hashes == {"config.json": None, "model.safetensors": metadata.xet_file_data.file_hash}
 
 
+def test_readers_of_ranges_of_huggingface_hub(hub, api):
+    content = save({"a": np.arange(50_000, dtype=np.float32)})
+    hub.add("org/real", files={"model.safetensors": content})
+    metadata = api.get_safetensors_metadata("org/real")
+    assert metadata.files_metadata["model.safetensors"].tensors["a"].shape == [50_000]
+    system = HfFileSystem(endpoint=hub.endpoint, token=False, skip_instance_cache=True)
+    with system.open("org/real/model.safetensors", block_size=1 << 16) as file:
+        file.seek(100_000)
+        assert file.read(50) == content[100_000:100_050]
+    assert {request.status for request in hub.stats.of("storage")} == {206}
+
+
+@pytest.mark.skipif(
+    not hasattr(HfApi, "get_sharded_safetensors_metadata"), reason="newer than this huggingface_hub"
+)
 def test_every_shard_header_in_one_request(hub, api):
     header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
     shard = len(header).to_bytes(8, "little") + header + bytes(8)

@@ -121,6 +121,7 @@ class Wire:
         # Counted before it is sent, so that a client that has it all never reads a record that lags behind.
         request.sent_bytes += count
         sent = 0
+        view = memoryview(b"")
         try:
             if chunked:
                 self.sock.sendall(b"%x\r\n" % count + bytes(body.read(offset, count)) + b"\r\n")
@@ -128,10 +129,12 @@ class Wire:
             while sent < count:
                 if body.fd is not None and self._plain:
                     more = os.sendfile(self.sock.fileno(), body.fd, body.start + offset + sent, count - sent)
-                    if not more:
-                        raise BrokenPipeError("the file is shorter than it was")
                 else:
-                    more = self.sock.send(body.read(offset + sent, count - sent))
+                    view = view or memoryview(body.read(offset + sent, count - sent))
+                    more = self.sock.send(view)
+                    view = view[more:]
+                if not more:
+                    raise BrokenPipeError("the file is shorter than it was")
                 sent += more
         except OSError:
             request.sent_bytes -= count - sent
