@@ -144,3 +144,46 @@ def test_without_a_network_the_cache_serves(
     with open_source("org/gpt", Reading(cache=True)) as source:
         assert source.revision == revision
         assert "could not be reached" in " ".join(source.notes)
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        ("reset", {"on": "api"}),
+        ("reset", {}),
+        ("status", {"code": 403}),
+        ("status", {"code": 500, "on": "resolve"}),
+        ("html", {"status": 206, "content_range": True}),
+        ("redirect", {"to": "loop"}),
+    ],
+)
+def test_the_token_is_in_no_error(
+    fault: str,
+    options: dict[str, Any],
+    hub: LoopbackHub,
+    files: Mapping[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    hub.add("org/gpt", files, private=True, token=TOKEN)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with hub.fault(fault, times=None, **options):
+        refusal("org/gpt", WeightscopeError)
+    assert {r.authorization for r in hub.stats.requests if r.origin != "hub"} <= {None}
+    assert TOKEN not in "".join(capfd.readouterr())
+
+
+def test_a_redirect_to_another_host_takes_no_token_along(
+    hub: LoopbackHub, files: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/gpt", files, private=True, token=TOKEN, lfs=())
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with hub.fault("redirect", times=None, on="resolve", to="foreign", method="GET") as fault:
+        with pytest.raises(WeightscopeError):
+            open_source("org/gpt")
+        assert fault.fired
+    foreign = [request for request in hub.stats.requests if request.origin == "foreign"]
+    assert foreign
+    assert all(request.authorization is None for request in foreign)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import huggingface_hub.constants as constants
 import pytest
 import torch
+from huggingface_hub import snapshot_download
 
 from tests.factories import gpt2_tensors, write_gpt2
 from tests.hub.server import LoopbackHub
@@ -247,3 +249,31 @@ def test_a_closed_source_says_so(hub: LoopbackHub, folder: Path) -> None:
 def test_contradictions(reference: str, reading: Reading, words: str) -> None:
     with pytest.raises(OptionError, match=words):
         open_source(reference, reading)
+
+
+def test_files_that_xet_stores_are_streamed_over_https_all_the_same(hub: LoopbackHub, folder: Path) -> None:
+    hub.add("org/gpt", files_of(folder), xet=True)
+    with open_source("org/gpt") as source:
+        assert_same(source, gpt2_tensors())
+    assert not any("xet" in request.path for request in hub.stats.requests)
+
+
+def test_a_folder_that_was_downloaded_to_can_be_verified(
+    hub: LoopbackHub, folder: Path, tmp_path: Path
+) -> None:
+    """`hf download --local-dir` notes the digests; a file that is changed afterwards is found out."""
+    hub.add("org/gpt", files_of(folder))
+    local = Path(snapshot_download("org/gpt", local_dir=tmp_path / "local"))
+    with open_source(local, Reading(verify=True)) as source:
+        assert_same(source, gpt2_tensors())
+        assert {file.checked for file in source.files} == {"digest"}
+    shard = local / "model-00003-of-00003.safetensors"
+    content, times = bytearray(shard.read_bytes()), shard.stat()
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(CheckpointFormatError, match="another file"):
+        open_source(local, Reading(verify=True))
+    os.utime(shard, (2e9, 2e9))
+    with pytest.raises(CheckpointFormatError, match="Nothing here says"):
+        open_source(local, Reading(verify=True))

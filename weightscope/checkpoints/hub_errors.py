@@ -84,7 +84,9 @@ def _by_kind(error: Exception, asked: str) -> WeightscopeError | None:
             "The Hub has no such repository, or it is private and you are not logged in as its owner.",
             "Check the name; for a private one log in with 'hf auth login' or set HF_TOKEN.",
         )
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.IncompleteSnapshotError):
+    # Releases before 2 do not look whether a snapshot is complete.
+    incomplete = getattr(errors, "IncompleteSnapshotError", errors.LocalEntryNotFoundError)
+    if isinstance(error, errors.LocalEntryNotFoundError | incomplete):
         return CheckpointNotFound(
             asked,
             "The cache does not have all of it.",
