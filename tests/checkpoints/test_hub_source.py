@@ -104,6 +104,18 @@ def test_a_revision_is_resolved_once_and_every_read_is_of_that_commit(
         assert_same(source, gpt2_tensors(seed=1))
 
 
+def test_a_branch_that_moves_while_it_is_downloaded(hub: LoopbackHub, folder: Path) -> None:
+    hub.add("org/gpt", files_of(folder))
+    moved = {"repo_id": "org/gpt", "files": {"README.md": b"new"}, "match": "*models/org/gpt*"}
+    with (
+        hub.fault("moved_branch", on="api", **moved),
+        pytest.raises(CheckpointFormatError, match="moved to"),
+    ):
+        open_source("org/gpt", Reading(cache=True))
+    with open_source("org/gpt", Reading(cache=True)) as source:
+        assert_same(source, gpt2_tensors())
+
+
 def test_what_the_cache_has_is_not_asked_for(hub: LoopbackHub, folder: Path) -> None:
     hub.add("org/gpt", files_of(folder))
     with open_source("org/gpt", Reading(cache=True)):

@@ -1,6 +1,9 @@
 """Local files: every stored bit arrives, a file that changes is noticed, and no descriptor stays open."""
 
+import errno
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.checkpoints.test_header import WRITABLE
-from tests.factories import write_gpt2
+from tests.factories import gpt2_tensors, write_gpt2
+from weightscope.checkpoints import local
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.stream import open_source
 from weightscope.errors import CheckpointFormatError, WeightscopeError
@@ -86,7 +90,7 @@ def test_large_reads_may_come_in_pieces(tmp_path: Path, monkeypatch: pytest.Monk
     expected = load_file(tmp_path / "model.safetensors")
     whole = os.preadv
 
-    def seven_bytes(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+    def seven_bytes(descriptor: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
         return whole(descriptor, [buffers[0][:7]], offset)
 
     monkeypatch.setattr(os, "preadv", seven_bytes)
@@ -193,3 +197,60 @@ def test_files_are_closed_after_an_error_while_reading(tmp_path: Path) -> None:
     os.truncate(tmp_path / "model.safetensors", 100)
     with pytest.raises(CheckpointFormatError), source:
         source.read(source.index["wte.weight"])
+
+
+def test_a_checkpoint_larger_than_the_cache_is_read_past_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes, by the flag where the kernel knows it, and without it where it does not."""
+    flags = []
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int, flag: int = 0) -> int:
+        flags.append(flag)
+        if flag and refuses:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(descriptor, buffers, offset, flag)
+
+    real = os.preadv
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(local, "_CACHED_SHARE", 0.0)
+    folder = write_gpt2(tmp_path)
+    for refuses in (False, True):
+        flags.clear()
+        with open_source(folder) as source:
+            for name, tensor in zip(source.index, source.read_all(list(source.index.values())), strict=True):
+                assert torch.equal(tensor, gpt2_tensors()[name])
+        assert 0x80 in flags
+        assert not refuses or flags.count(0x80) == 1
+
+
+@pytest.mark.skipif(
+    not shutil.which("fincore"), reason="there is no fincore to look into the page cache with"
+)
+def test_what_is_read_past_the_cache_leaves_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_gpt2(tmp_path, layers=4, width=256)
+    shard = folder / "model.safetensors"
+
+    def pages() -> int:
+        shown = subprocess.run(["fincore", "-n", "-b", shard], check=True, capture_output=True, text=True)
+        return int(shown.stdout.split()[1])
+
+    def read() -> int:
+        """Pages in the cache after all of a file was read that was not in it."""
+        with shard.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with open_source(folder) as source:
+            source.read_all(list(source.index.values()))
+        return pages()
+
+    cached = read()
+    monkeypatch.setattr(local, "_CACHED_SHARE", 0.0)
+    with shard.open("rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, 0x80)
+        except OSError:
+            pytest.skip("this kernel or file system always leaves them")
+    assert read() < 0.2 * cached

@@ -1,11 +1,13 @@
 """A file on this machine's disk.
 
 Weights are read with plain positioned reads into memory of their own: a mapped file that shrinks
-while it is read kills the process (SIGBUS), a short read is an error we can name.
+while it is read kills the process (SIGBUS), a short read is an error we can name. Where the kernel can help
+it, a checkpoint too large to stay in the page cache does not push out what others have there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,11 @@ from weightscope.checkpoints.safetensors import ShardFile, Wanted
 from weightscope.checkpoints.source import FileRecord
 from weightscope.errors import CheckpointFormatError, CheckpointNotFound
 
+# Linux 6.14: pages that a read brings into the page cache leave it again. Python has no name for it yet.
+_RWF_DONTCACHE = 0x80
+# Larger files than this share of the memory would not be found in the cache by a second run.
+_CACHED_SHARE = 0.5
+
 
 class LocalFile(ShardFile):
     """An open file.
@@ -28,13 +35,15 @@ class LocalFile(ShardFile):
         path: Where it is.
         name: Its name in the checkpoint.
         etag: The Hub's mark of it, if it came from there; else one of its time and size.
+        cached: Whether what is read may stay in the page cache.
 
     Raises:
         CheckpointNotFound: It cannot be opened.
     """
 
-    def __init__(self, path: Path, name: str, etag: str = "") -> None:
+    def __init__(self, path: Path, name: str, etag: str = "", *, cached: bool = True) -> None:
         self._name, self._path = name, path
+        self._flags = 0 if cached else _RWF_DONTCACHE
         self._counting = Lock()
         try:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -83,8 +92,11 @@ class LocalFile(ShardFile):
         done, size = 0, len(piece.target)
         while done < size:
             try:
-                count = os.preadv(self._descriptor, [piece.target[done:]], piece.start + done)
+                count = os.preadv(self._descriptor, [piece.target[done:]], piece.start + done, self._flags)
             except OSError as error:
+                if self._flags and error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                    self._flags = 0  # an older kernel, or a file system that cannot
+                    continue
                 raise _unreadable(f"Tensor {piece.what!r} was read from {self._name!r}.", error) from None
             if count == 0:
                 raise CheckpointFormatError(
@@ -102,6 +114,13 @@ class LocalFile(ShardFile):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def fits_page_cache(paths: Sequence[Path]) -> bool:
+    """Whether files are small enough beside this machine's memory to be found in the page cache again."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    sizes = (path.stat().st_size for path in paths if path.exists())
+    return sum(sizes) <= _CACHED_SHARE * memory
 
 
 def _unreadable(asked: str, error: OSError) -> CheckpointFormatError:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from weightscope.checkpoints.folder import Folder
 from weightscope.checkpoints.listing import CheckpointFiles
-from weightscope.checkpoints.local import LocalFile
+from weightscope.checkpoints.local import LocalFile, fits_page_cache
 from weightscope.checkpoints.pickled import open_pickles
 from weightscope.checkpoints.reading import Reading
 from weightscope.checkpoints.safetensors import SafetensorsSource
@@ -39,8 +39,9 @@ def open_local(
         return open_pickles(shown, folder, files, allowed=reading.allow_pickle, revision=revision)
     shards: dict[str, LocalFile] = {}
     try:
+        cached = fits_page_cache([folder.path / name for name in files.shards])
         for name in files.shards:
-            shards[name] = LocalFile(folder.path / name, name)
+            shards[name] = LocalFile(folder.path / name, name, cached=cached)
         if reading.verify:
             with ThreadPoolExecutor(_DIGESTS_AT_ONCE) as pool:
                 list(pool.map(LocalFile.verify, shards.values()))
