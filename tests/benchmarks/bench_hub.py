@@ -5,9 +5,9 @@
 
 First every tensor of a Phi-2-shaped file, as fast as loopback allows: a plain copy, `hf_hub_download` and
 `safe_open`, and our stream. Each way is a process of its own; memory is its peak above what it had after the
-imports: all that is resident, and what no file backs. Then a whole analysis over a link of 50 MB/s a connection
-and 40 ms, against the slower of its two halves: the same stream without a solver, and the same analysis of local
-files. Linux only.
+imports: all that is resident, and what no file backs. Then a whole analysis over a link of 50 MB/s a
+connection and 40 ms, against the slower of its two halves: the same stream without a solver, and the same
+analysis of local files. Linux only.
 """
 
 import argparse
