@@ -1,0 +1,1 @@
+"""The papers' experiments. Floor 8."""
