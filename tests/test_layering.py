@@ -14,10 +14,10 @@ PACKAGE = Path(weightscope.__file__).parent
 _FOLDERS = {
     "checkpoints": "dtypes header reference source folder local memory pickled quantized stream",
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
-    "spectra": "workspace precision moments gram probes stack_gram lanczos bounds extremal spectrum "
-    "power_law marchenko_pastur measures numbers outcome side_by_side solver "
-    "tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
-    "sweep": "plan memory devices read_ahead transfer several run journal",
+    "spectra": "workspace precision moments gram probes accumulate stack_gram lanczos bounds extremal "
+    "gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
+    "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
+    "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
     "cli": "options progress render analyze inspect families plot app",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.checkpoints.header import TensorIndex, TensorInfo, part_of_row
 
 if TYPE_CHECKING:
     import torch
@@ -53,12 +53,38 @@ class Source(ABC):
         """The tensor as stored: its dtype, its shape, on the device it lies on.
 
         Args:
-            info: Which one.
+            info: Which one, or some of its rows (`header.rows_of`).
             into: `info.nbytes` of uint8 on the CPU that may hold it; what lies in memory already stays there.
 
         Raises:
             CheckpointFormatError: The file is no longer what its header said.
         """
+
+    def read_columns(
+        self, info: TensorInfo, start: int, stop: int, into: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Of each row of a tensor, flattened behind its first dimension, the elements [start, stop).
+
+        In a file that is one read for each row.
+
+        Args:
+            info: Which one; it has at least one row.
+            start: First column.
+            stop: One past the last column.
+            into: As for `read`.
+
+        Raises:
+            CheckpointFormatError: The file is no longer what its header said.
+        """
+        import torch
+
+        rows = info.shape[0]
+        size = info.nbytes // info.elements * (stop - start)
+        buffer = torch.empty(rows * size, dtype=torch.uint8) if into is None else into
+        for row in range(rows):
+            piece = part_of_row(info, row, start, stop)
+            found = self.read(piece, buffer[row * size : (row + 1) * size])
+        return buffer.view(found.dtype).view(rows, stop - start)
 
     @property
     def received_bytes(self) -> int:

@@ -62,6 +62,15 @@ class Sums:
         """‖W‖_F²."""
         return float(self.row_squares.sum())
 
+    def scaled(self, exponent: int) -> Sums:
+        """Those of W times 2^exponent."""
+        return Sums(
+            row_squares=times_power(self.row_squares, 2 * exponent),
+            column_squares=times_power(self.column_squares, 2 * exponent),
+            mean=math.ldexp(self.mean, exponent),
+            spread=math.ldexp(self.spread, 2 * exponent),
+        )
+
     def transposed(self) -> Sums:
         """Those of Wᵀ."""
         return Sums(
@@ -216,3 +225,12 @@ def scale_exponent(max_abs: float) -> int:
     exponent = math.frexp(max_abs)[1]
     largest = 126 if -149 < exponent <= 128 else 1000
     return max(-largest, min(largest, exponent))
+
+
+def times_power(values: Float[Tensor, "*shape"], exponent: int) -> Float[Tensor, "*shape"]:
+    """Values times 2^exponent, float64, in place: in steps that are numbers of float64."""
+    while exponent:
+        step = max(-1000, min(1000, exponent))
+        values.mul_(math.ldexp(1.0, step))
+        exponent -= step
+    return values
