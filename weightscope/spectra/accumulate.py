@@ -15,7 +15,14 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from weightscope.spectra.gram import add_lower, mirror
-from weightscope.spectra.moments import Sums, scale_exponent, stacked, sums_and_product, times_power
+from weightscope.spectra.moments import (
+    Sums,
+    largest_element,
+    scale_exponent,
+    stacked,
+    sums_and_product,
+    times_power,
+)
 from weightscope.spectra.probes import PROBES, gaussian_probes, norm_bound
 from weightscope.spectra.workspace import Workspace
 
@@ -133,8 +140,7 @@ class Accumulator:
 
     def _fits(self, piece: Float[Tensor, "rows size"]) -> bool:
         """Take note of the largest element and scale piece and sums to one another; whether it is finite."""
-        lowest, highest = torch.aminmax(piece)  # NaN propagates through both
-        peak, before = max(-float(lowest), float(highest)), self.peak
+        peak, before = largest_element(piece), self.peak
         if not math.isfinite(peak):
             self.peak = peak
             return False

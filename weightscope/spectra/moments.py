@@ -214,6 +214,16 @@ def _max_over_median(squares: Float[Tensor, " length"]) -> float:
     return float(norms[-1]) / median if median > 0 else math.nan
 
 
+def largest_element(matrix: Float[Tensor, "rows columns"]) -> float:
+    """Largest absolute element; NaN or infinite where one is."""
+    lying = matrix.mT if _lies_transposed(matrix) else matrix
+    if lying.is_contiguous():
+        lowest, highest = torch.aminmax(lying)
+    else:  # of which aminmax would make a copy
+        lowest, highest = lying.amin(), lying.amax()
+    return max(-float(lowest), float(highest))  # NaN propagates through both
+
+
 def scale_exponent(max_abs: float) -> int:
     """A power of two e for which max_abs / 2^e is near one; 0 for a zero or non-finite one.
 
