@@ -154,7 +154,7 @@ def analyze(
         rtol: Relative width of the interval around the spectral norm.
         bound: What stands behind the upper end of that interval: `residual`, `probable`, `audited`, `proved`.
         memory: What tensors and solvers may take, as bytes or text like `"4G"`; None for three quarters of
-            what is free.
+            what is free. A matrix that is larger is read in blocks.
         family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
         allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
         seed: Of the random start of the largest singular value.

@@ -89,7 +89,8 @@ def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
     def work(shape: tuple[int, int]) -> float:
         return prod(shape) * (min(shape) if options.spectrum else 1)
 
-    return seconds[-1] * sum(work(matrix.shape) for matrix in plan.matrices) / work((_SIDE, _SIDE))
+    held = (matrix for step in plan.steps if not step.stream for s in step.stacks for matrix in s.matrices)
+    return seconds[-1] * sum(work(matrix.shape) for matrix in held) / work((_SIDE, _SIDE))
 
 
 def _product_seconds(plan: Plan, device: Any) -> float:

@@ -46,8 +46,13 @@ class Part:
 
 
 def stream_of(step: Step) -> Stream | None:
-    """How to read a step in blocks; None where a tensor is used both as stored and transposed."""
+    """How to read a step in blocks.
+
+    None where a tensor is used both as stored and transposed, or where there is nothing in one.
+    """
     slices = list(_slices(step))
+    if not all(part.tensor.elements for part in slices):
+        return None
     if len({part.tensor for part in slices}) < len({(part.tensor, part.transposed) for part in slices}):
         return None
     across = sum(size**2 for size in gram_sizes(step, across=True)) < sum(
