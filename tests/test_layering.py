@@ -16,10 +16,10 @@ _FOLDERS = {
     "local memory pickled local_source patience transport remote ranges download hub_errors hub "
     "repository hub_source quantized stream",
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
-    "spectra": "workspace precision moments gram probes stack_gram lanczos bounds extremal spectrum "
-    "power_law marchenko_pastur measures numbers outcome side_by_side solver "
-    "tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
-    "sweep": "plan memory devices read_ahead transfer several run journal",
+    "spectra": "workspace precision moments gram probes accumulate stack_gram lanczos bounds extremal "
+    "gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
+    "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
+    "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
     "training": "networks descent",
     "cli": "options progress render analyze inspect families plot app",
 }

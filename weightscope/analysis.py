@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weightscope.checkpoint import Checkpoint, open_checkpoint
 from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS
 from weightscope.coverage import coverage, skipped_table
-from weightscope.errors import OptionError
+from weightscope.errors import DeviceMemoryError, OptionError
 from weightscope.families.assign import Matrix
 from weightscope.families.select import parse_groups, parse_layers, select
 from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec
@@ -22,6 +22,7 @@ from weightscope.provenance import provenance_here, provenance_of, run_identity
 from weightscope.report import SCHEMAS, check_schema, write_report
 from weightscope.summary import summarise
 from weightscope.sweep.memory import DEFAULT_SHARE, Fitted, Needs, fit, parse_memory
+from weightscope.sweep.streaming import read_by_columns
 from weightscope.table import MATRIX_KEY, build_table, columns, spectra_table
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def analyze(
         rtol: Relative width of the interval around the spectral norm.
         bound: What stands behind the upper end of that interval: `residual`, `probable`, `audited`, `proved`.
         memory: What tensors and solvers may take, as bytes or text like `"4G"`; None for three quarters of
-            what is free.
+            what is free. A matrix that is larger is read in blocks.
         family: Name of a family, path of a family file, or a `FamilySpec`; found by itself if None.
         allow_pickle: Whether `.bin` and `.pt` files may be loaded, tensors only.
         cache: Whether to download a repository's files into the Hub's cache first, rather than to read the
@@ -237,7 +238,24 @@ def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Fitted, tor
         threads=torch.get_num_threads(),
         needs=Needs(with_spectrum=options.spectrum, by_svd=options.spectrum_method == "svdvals"),
     )
+    _check_columns(checkpoint, fitted, options)
     return fitted, device
+
+
+def _check_columns(checkpoint: Checkpoint, fitted: Fitted, options: Options) -> None:
+    """Whether the source can give every block that the plan reads."""
+    for step in fitted.plan.steps:
+        if step.stream is None:
+            continue
+        for info in read_by_columns(step, step.stream):
+            if not checkpoint.source.reads_columns(info):
+                raise DeviceMemoryError(
+                    f"Tensor {info.name!r} does not fit the memory that the run may take, and was to be read "
+                    "in blocks.",
+                    "It is stored the long way round: a block is a piece of each of its "
+                    f"{info.shape[0]:,} rows, and over the network each would be a request.",
+                    "Add --cache to download the file first, or give more with --memory.",
+                )
 
 
 def analyze_checkpoint(

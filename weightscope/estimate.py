@@ -11,9 +11,12 @@ from weightscope.analysis import plan_analysis
 from weightscope.checkpoint import Checkpoint
 from weightscope.options import Options
 from weightscope.sweep.plan import Plan
+from weightscope.sweep.streaming import gram_size, summed
 
 # The calibration matrix: large enough to be out of the first caches, done in about 0.1 s.
 _SIDE = 384
+# And for products, which reach their speed later.
+_PRODUCT_SIDE = 1024
 # Reading from a warm page cache; a cold disk is slower, and the estimate says so.
 _READ_BYTES_PER_SECOND = 1.5e9
 
@@ -30,6 +33,8 @@ class Estimate:
     """To be read."""
     memory_bytes: int
     """Of tensors and solvers at most, beside what Python and torch take."""
+    streamed: int
+    """Matrices that do not fit in memory as a whole and are read in blocks."""
     device: str
     """Where it would run."""
     estimated_seconds: float
@@ -54,8 +59,11 @@ def estimate(checkpoint: Checkpoint, options: Options) -> Estimate:
         tensors=sum(len(step.tensors) for step in plan.steps),
         read_bytes=plan.read_bytes,
         memory_bytes=fitted.needed,
+        streamed=len(list(plan.streamed)),
         device=str(device),
-        estimated_seconds=plan.read_bytes / _READ_BYTES_PER_SECOND + _solve_seconds(plan, options, device),
+        estimated_seconds=plan.read_bytes / _READ_BYTES_PER_SECOND
+        + _solve_seconds(plan, options, device)
+        + _product_seconds(plan, device),
     )
 
 
@@ -81,4 +89,26 @@ def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
     def work(shape: tuple[int, int]) -> float:
         return prod(shape) * (min(shape) if options.spectrum else 1)
 
-    return seconds[-1] * sum(work(matrix.shape) for matrix in plan.matrices) / work((_SIDE, _SIDE))
+    held = (matrix for step in plan.steps if not step.stream for s in step.stacks for matrix in s.matrices)
+    return seconds[-1] * sum(work(matrix.shape) for matrix in held) / work((_SIDE, _SIDE))
+
+
+def _product_seconds(plan: Plan, device: Any) -> float:
+    """Time one product in float64, then scale: the Gram matrices of what is read in blocks."""
+    import torch
+
+    products = sum(
+        prod(matrix.shape) * gram_size(matrix, across=step.stream.across) / 2  # symmetric
+        for step in plan.steps
+        if step.stream
+        for stack in step.stacks
+        for matrix in summed(stack, across=step.stream.across)
+    )
+    if not products:
+        return 0.0
+    sample = torch.ones(_PRODUCT_SIDE, _PRODUCT_SIDE, dtype=torch.float64, device=device)
+    for _ in range(2):
+        started = perf_counter()
+        float((sample @ sample)[0, 0])
+        seconds = perf_counter() - started
+    return seconds * products / _PRODUCT_SIDE**3

@@ -61,6 +61,7 @@ def run_identity(
         **source,
         "options": {**numbers_of, "rtol": options.rtol, "seed": options.seed},
         "plan": order.hexdigest(),
+        "streamed": [(m.parameter, stream.across, stream.length) for m, stream in plan.streamed],
         **{name: here[name] for name in ("versions", "device", "threads")},
     }
 

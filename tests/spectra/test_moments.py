@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from tests import oracles
-from weightscope.spectra.moments import product_squares, scale_exponent, stacked, sums_and_product
+from weightscope.spectra.moments import (
+    largest_element,
+    product_squares,
+    scale_exponent,
+    stacked,
+    sums_and_product,
+)
 from weightscope.spectra.workspace import Workspace
 
 
@@ -103,3 +109,17 @@ def test_stacked_sums_are_those_of_the_whole():
     whole = moments(torch.cat(parts))
     for name in ("frobenius_norm", "mean", "std", "row_norm_ratio", "column_norm_ratio"):
         assert getattr(together, name) == pytest.approx(getattr(whole, name), rel=1e-12), name
+
+
+@pytest.mark.parametrize("view", ["whole", "turned", "rows of it turned", "columns"])
+@pytest.mark.parametrize("value", [7.5, -9.0, float("nan"), float("inf"), -float("inf")])
+def test_largest_element(view, value):
+    matrix = torch.rand(30, 20)
+    matrix[4, 3] = value
+    seen = {
+        "whole": matrix,
+        "turned": matrix.mT,
+        "rows of it turned": matrix.mT[2:9],
+        "columns": matrix[:, 2:9],
+    }
+    assert largest_element(seen[view]) == pytest.approx(abs(value), nan_ok=True)

@@ -10,8 +10,8 @@ from tests.benchmarks.measure_memory import measured
 from tests.factories import write_checkpoint, write_gpt2
 from weightscope.checkpoint import open_checkpoint
 from weightscope.errors import DeviceMemoryError, OptionError
-from weightscope.spectra import extremal, gram, side_by_side, spectrum
-from weightscope.sweep import memory
+from weightscope.spectra import accumulate, extremal, gram, side_by_side, spectrum
+from weightscope.sweep import memory, streaming
 from weightscope.sweep.memory import Needs, fit, parse_memory, plan_bytes, stack_bytes
 
 
@@ -33,7 +33,9 @@ def test_no_sizes(text):
 
 
 def test_constants_are_those_of_the_solvers():
-    assert memory.LANCZOS_VECTORS == extremal.MAX_STEPS + 1
+    assert streaming.LANCZOS_VECTORS == extremal.MAX_STEPS + 1
+    assert streaming.PIECE_ROWS == accumulate._ROWS
+    assert streaming.PIECE_ELEMENTS == accumulate._ELEMENTS
     assert memory.GRAM_ROWS == gram._ROWS
     assert memory.SVD_SIDE == spectrum.SVD_SIDE
     assert memory.MOST_SIDE_BY_SIDE == side_by_side._MOST_THREADS
@@ -53,14 +55,14 @@ def checkpoint(tmp_path_factory):
 
 
 def test_smaller_steps_and_fewer_at_once_before_a_refusal(checkpoint):
-    needs, needed = Needs(with_spectrum=True), []
+    needs, needed, in_blocks = Needs(with_spectrum=True), [], []
 
     def fitted(limit):
         return fit(checkpoint.matrices, checkpoint.tensors, limit=limit, threads=4, needs=needs)
 
     free = fitted(None)
     assert free.side_by_side == 4
-    limit = free.needed
+    limit, last = free.needed, free
     while True:
         try:
             found = fitted(limit)
@@ -70,13 +72,16 @@ def test_smaller_steps_and_fewer_at_once_before_a_refusal(checkpoint):
         assert found.needed <= limit
         assert found.needed == plan_bytes(found.plan, needs, found.side_by_side)
         assert list(found.plan.matrices) == list(free.plan.matrices)
-        needed.append(found.needed)
-        limit = found.needed - 1
+        streamed = sum(step.stream is not None for step in found.plan.steps)
+        if streamed and not in_blocks:  # only when nothing else is left
+            assert last.side_by_side == 1
+            assert len(last.plan.steps) == len(checkpoint.matrices)
+        in_blocks.append(streamed) if streamed else needed.append(found.needed)
+        last, limit = found, found.needed - 1
     assert "2000x800" in refused.found or "800x2000" in refused.found
-    assert f"{needed[-1] / 2**30:.2f} GiB" in refused.found
+    assert f"{last.needed / 2**30:.2f} GiB" in refused.found
     assert len(needed) > 4
-    assert found.side_by_side == 1
-    assert len(found.plan.steps) == len(checkpoint.matrices)
+    assert in_blocks[-1] == len(last.plan.steps) == len(checkpoint.matrices)
 
 
 def test_nothing_selected_needs_nothing(checkpoint):

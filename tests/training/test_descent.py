@@ -103,7 +103,7 @@ def test_a_decay_that_does_not_decay_is_refused(rate: float, decay: float) -> No
 
 
 def test_merging_adds() -> None:
-    weights, inputs, labels = ensemble(2, 5)
+    weights, inputs, _ = ensemble(2, 5)
     first, second = [w[:1] for w in weights], [w[1:] for w in weights]
     summed = merged(first, second)
     averaged = merged(first, second, how="average")

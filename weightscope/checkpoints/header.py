@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from reprlib import repr as brief  # bounded in length and depth, whatever a header holds
 from typing import Any
 
@@ -77,6 +77,24 @@ class TensorIndex(Mapping[str, TensorInfo]):
     def nbytes(self) -> int:
         """Bytes of data of all tensors."""
         return sum(info.nbytes for info in self.tensors.values())
+
+
+def rows_of(info: TensorInfo, start: int, stop: int) -> TensorInfo:
+    """Rows [start, stop) of a stored tensor, along its first dimension: a range of bytes too."""
+    size = info.nbytes // info.shape[0]
+    return replace(
+        info,
+        shape=(stop - start, *info.shape[1:]),
+        start=info.start + start * size,
+        stop=info.start + stop * size,
+    )
+
+
+def part_of_row(info: TensorInfo, row: int, start: int, stop: int) -> TensorInfo:
+    """Elements [start, stop) of what lies under one first index: a range of bytes too."""
+    size = info.nbytes // info.elements
+    begin = info.start + (row * (info.elements // info.shape[0]) + start) * size
+    return replace(info, shape=(stop - start,), start=begin, stop=begin + (stop - start) * size)
 
 
 def header_length(prefix: bytes, *, shard: str, file_bytes: int) -> int:

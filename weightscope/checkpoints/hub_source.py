@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from weightscope.checkpoints.download import Downloader
 from weightscope.checkpoints.folder import Folder, find_checkpoint
+from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.hub import HubRepository, cached_snapshot, default_patience, is_offline
 from weightscope.checkpoints.listing import CheckpointFiles, choose_files
 from weightscope.checkpoints.local import LocalFile
@@ -44,6 +45,10 @@ class HubSource(SafetensorsSource):
     def requests(self) -> int:
         """Sent so far; those of huggingface_hub count once a call."""
         return self._repository.requests + self._downloader.requests
+
+    def reads_columns(self, info: TensorInfo) -> bool:
+        """Not what is streamed."""
+        return not isinstance(self._shards[info.shard], RemoteShard)
 
     def interrupt(self) -> None:
         """Let reads that are under way in other threads fail soon."""

@@ -44,9 +44,20 @@ class MemorySource(Source):
         return cls(type(module).__name__, module.state_dict(), found)
 
     def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
-        """The tensor itself, detached, wherever it lies."""
+        """The tensor itself, or a view of some of its rows, detached, wherever it lies."""
         self._received += info.nbytes
-        return self._state[info.name].detach()
+        tensor, whole = self._state[info.name].detach(), self.index[info.name]
+        if info.nbytes == whole.nbytes:
+            return tensor
+        first = (info.start - whole.start) // (whole.nbytes // whole.shape[0])
+        return tensor[first : first + info.shape[0]]
+
+    def read_columns(
+        self, info: TensorInfo, start: int, stop: int, into: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """A view of these columns wherever the tensor's layout allows one."""
+        self._received += info.nbytes // info.elements * info.shape[0] * (stop - start)
+        return self._state[info.name].detach().reshape(info.shape[0], -1)[:, start:stop]
 
     @property
     def received_bytes(self) -> int:

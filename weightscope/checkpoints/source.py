@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self
 
-from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.checkpoints.header import TensorIndex, TensorInfo, part_of_row
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ class Source(ABC):
         """The tensor as stored: its dtype, its shape, on the device it lies on.
 
         Args:
-            info: Which one.
+            info: Which one, or some of its rows (`header.rows_of`).
             into: `info.nbytes` of uint8 on the CPU that may hold it; what lies in memory already stays there.
 
         Raises:
@@ -78,6 +78,36 @@ class Source(ABC):
             threads: How many may read from a disk at once.
         """
         return [self.read(info, buffer) for info, buffer in zip(infos, into or repeat(None), strict=False)]
+
+    def read_columns(
+        self, info: TensorInfo, start: int, stop: int, into: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Of each row of a tensor, flattened behind its first dimension, the elements [start, stop).
+
+        In a file that is one read for each row.
+
+        Args:
+            info: Which one; it has at least one row.
+            start: First column.
+            stop: One past the last column.
+            into: As for `read`.
+
+        Raises:
+            CheckpointFormatError: The file is no longer what its header said.
+        """
+        import torch
+
+        rows = info.shape[0]
+        size = info.nbytes // info.elements * (stop - start)
+        buffer = torch.empty(rows * size, dtype=torch.uint8) if into is None else into
+        for row in range(rows):
+            piece = part_of_row(info, row, start, stop)
+            found = self.read(piece, buffer[row * size : (row + 1) * size])
+        return buffer.view(found.dtype).view(rows, stop - start)
+
+    def reads_columns(self, info: TensorInfo) -> bool:
+        """Whether `read_columns` is worth while: over a network a request for each row is not."""
+        return True
 
     def interrupt(self) -> None:  # noqa: B027 - local reads end by themselves
         """Let reads that are under way in other threads fail soon."""

@@ -83,7 +83,8 @@ def analyze(
         str | None,
         typer.Option(
             metavar="4G|500MiB",
-            help="What tensors and solvers may take; three quarters of what is free if left out.",
+            help="What tensors and solvers may take; three quarters of what is free if left out. "
+            "A matrix that is larger is read in blocks.",
             show_default=False,
         ),
     ] = None,

@@ -155,6 +155,8 @@ def dry_run(checkpoint: Checkpoint, found: Estimate, *, as_json: bool) -> None:
         Text(f"{found.matrices} matrices from {found.tensors} tensors, {_bytes(found.read_bytes)} to read")
     )
     out.print(Text(f"memory for tensors and solvers: {_bytes(found.memory_bytes)} on {found.device}"))
+    if found.streamed:
+        out.print(Text(f"matrices that do not fit as a whole and are read in blocks: {found.streamed}"))
     out.print(
         Text(f"time: about {found.estimated_seconds:.2g} s (an estimate, with the files in the page cache)")
     )

@@ -42,18 +42,30 @@ def gram64(
     rows, columns = tall.shape
     result = workspace.take(name, columns, columns) if onto is None else onto
     for start in range(0, rows, _ROWS):
-        first = start == 0 and onto is None
         block = tall[start : start + _ROWS]
         if block.dtype != torch.float64:
             # As it lies in memory, so that the cast runs along it.
             lying = block if block.stride(1) == 1 else block.mT
             exact = workspace.take("gram.rows", *lying.shape).copy_(lying)
             block = exact if lying is block else exact.mT
-        for left, right in _panels(columns):
-            target = result[left:, left:right]
-            target.addmm_(block[:, left:].mT, block[:, left:right], beta=0 if first else 1)
-    _mirror(result)
+        add_lower(block, result, anew=start == 0 and onto is None)
+    mirror(result)
     return result
+
+
+def add_lower(
+    block: Float[Tensor, "rows columns"], gram: Float[Tensor, "columns columns"], *, anew: bool = False
+) -> None:
+    """Add BᵀB to the lower triangle, in float64; above it stands nothing of use until `mirror`.
+
+    Args:
+        block: B, float64.
+        gram: Where to.
+        anew: Whether to write over what is there instead.
+    """
+    for left, right in _panels(len(gram)):
+        target = gram[left:, left:right]
+        target.addmm_(block[:, left:].mT, block[:, left:right], beta=0 if anew else 1)
 
 
 def mixed_gram(
@@ -82,7 +94,7 @@ def mixed_gram(
                 torch.mm(block[:, left:].mT, block[:, left:right], out=part)
                 target = result[left:, left:right]
                 target.copy_(part) if start == 0 else target.add_(part)
-    _mirror(result)
+    mirror(result)
     return result
 
 
@@ -98,7 +110,7 @@ def gram32(
     with float32_products("bfloat16" if bf16_valued else "exact"):
         for left, right in _panels(len(out)):
             out[left:, left:right].addmm_(tall[:, left:].mT, tall[:, left:right], beta=0)
-    _mirror(out)
+    mirror(out)
 
 
 def _panels(columns: int) -> Iterator[tuple[int, int]]:
@@ -106,7 +118,7 @@ def _panels(columns: int) -> Iterator[tuple[int, int]]:
     return ((left, min(left + _PANEL, columns)) for left in range(0, columns, _PANEL))
 
 
-def _mirror(gram: Float[Tensor, "size size"]) -> None:
+def mirror(gram: Float[Tensor, "size size"]) -> None:
     """Write the panels below the diagonal above it."""
     for left, right in _panels(len(gram)):
         gram[left:right, right:] = gram[right:, left:right].mT

@@ -62,6 +62,15 @@ class Sums:
         """‖W‖_F²."""
         return float(self.row_squares.sum())
 
+    def scaled(self, exponent: int) -> Sums:
+        """Those of W times 2^exponent."""
+        return Sums(
+            row_squares=times_power(self.row_squares, 2 * exponent),
+            column_squares=times_power(self.column_squares, 2 * exponent),
+            mean=math.ldexp(self.mean, exponent),
+            spread=math.ldexp(self.spread, 2 * exponent),
+        )
+
     def transposed(self) -> Sums:
         """Those of Wᵀ."""
         return Sums(
@@ -205,6 +214,16 @@ def _max_over_median(squares: Float[Tensor, " length"]) -> float:
     return float(norms[-1]) / median if median > 0 else math.nan
 
 
+def largest_element(matrix: Float[Tensor, "rows columns"]) -> float:
+    """Largest absolute element; NaN or infinite where one is."""
+    lying = matrix.mT if _lies_transposed(matrix) else matrix
+    if lying.is_contiguous():
+        lowest, highest = torch.aminmax(lying)
+    else:  # of which aminmax would make a copy
+        lowest, highest = lying.amin(), lying.amax()
+    return max(-float(lowest), float(highest))  # NaN propagates through both
+
+
 def scale_exponent(max_abs: float) -> int:
     """A power of two e for which max_abs / 2^e is near one; 0 for a zero or non-finite one.
 
@@ -216,3 +235,12 @@ def scale_exponent(max_abs: float) -> int:
     exponent = math.frexp(max_abs)[1]
     largest = 126 if -149 < exponent <= 128 else 1000
     return max(-largest, min(largest, exponent))
+
+
+def times_power(values: Float[Tensor, "*shape"], exponent: int) -> Float[Tensor, "*shape"]:
+    """Values times 2^exponent, float64, in place: in steps that are numbers of float64."""
+    while exponent:
+        step = max(-1000, min(1000, exponent))
+        values.mul_(math.ldexp(1.0, step))
+        exponent -= step
+    return values

@@ -52,7 +52,12 @@ def gram_error(
             return 0.0
         probes /= longest
         scale *= longest
-    return float((ALPHA * math.sqrt(2 / math.pi) * scale) ** (1 / power))
+    return float(norm_bound(scale) ** (1 / power))
+
+
+def norm_bound(longest: float) -> float:
+    """The bound on ‖B‖₂ where `longest` is the largest ‖Bω‖."""
+    return ALPHA * math.sqrt(2 / math.pi) * longest
 
 
 def _apply(

@@ -12,7 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weightscope.spectra.extremal import Bound, Problem, Top, largest_singular_value
-from weightscope.spectra.moments import Sums, product_squares, scale_exponent, stacked, sums_and_product
+from weightscope.spectra.moments import (
+    Sums,
+    largest_element,
+    product_squares,
+    scale_exponent,
+    stacked,
+    sums_and_product,
+)
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.outcome import NON_FINITE, norms, with_no_spectrum, with_spectrum
 from weightscope.spectra.precision import float32_products
@@ -94,7 +101,7 @@ class StackSolver:
             bf16_valued: Whether bfloat16 holds every value.
         """
         self._bf16_valued = bf16_valued
-        known = [_Part(matrix=part, peak=_peak(part)) for part in parts]
+        known = [_Part(matrix=part, peak=largest_element(part)) for part in parts]
         with float32_products("exact"):
             self._grams.begin(len(parts) if whole is not None else 0)
             for part in known:
@@ -245,9 +252,3 @@ def _shift(matrix: Float[Tensor, "rows columns"], exponent: int) -> None:
         step = max(-100, min(100, exponent))
         matrix.mul_(math.ldexp(1.0, step))
         exponent -= step
-
-
-def _peak(matrix: Float[Tensor, "rows columns"]) -> float:
-    """Largest absolute element; NaN or infinite where one is."""
-    lowest, highest = torch.aminmax(matrix)  # NaN propagates through both
-    return max(-float(lowest), float(highest))

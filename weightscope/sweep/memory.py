@@ -7,7 +7,7 @@ solvers' work, at most. It does not grow with the number of layers: two steps' t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -15,13 +15,14 @@ from math import prod
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.errors import DeviceMemoryError, OptionError
 from weightscope.families.assign import Matrix
-from weightscope.sweep.plan import DEFAULT_BUDGET, Plan, Stack, plan_sweep
+from weightscope.sweep.plan import DEFAULT_BUDGET, Plan, Stack, Step, Stream, plan_sweep
+from weightscope.sweep.streaming import LANCZOS_VECTORS, stream_bytes, stream_of
 
 # Of what is free when a run begins, unless a limit is given.
 DEFAULT_SHARE = 0.75
-# As in spectra/, which to import would load torch: Lanczos vectors kept, rows cast for a Gram matrix, the
+# As in spectra/, which to import would load torch: rows cast for a Gram matrix, the
 # short side up to which an SVD is taken, spectra at once.
-LANCZOS_VECTORS, GRAM_ROWS, SVD_SIDE, MOST_SIDE_BY_SIDE = 601, 2560, 256, 4
+GRAM_ROWS, SVD_SIDE, MOST_SIDE_BY_SIDE = 2560, 256, 4
 _FLOAT32, _FLOAT64 = 4, 8
 # Pieces in the caches, buffers of the threads and of BLAS, the table.
 _CONSTANT = 96 * 2**20
@@ -82,7 +83,8 @@ def fit(
 ) -> Fitted:
     """A plan whose sweep takes at most `limit` bytes.
 
-    Smaller steps and fewer spectra at once come first; neither changes a number.
+    Smaller steps and fewer spectra at once come first; neither changes a number. If that does not do, the
+    largest matrices are read in blocks, no more of them than need be.
 
     Args:
         matrices: The selected ones.
@@ -92,24 +94,50 @@ def fit(
         needs: What is computed.
 
     Raises:
-        DeviceMemoryError: A matrix alone takes more.
+        DeviceMemoryError: A matrix alone takes more, in blocks too.
     """
     widest = min(threads, MOST_SIDE_BY_SIDE) if needs.with_spectrum else 1
-    for budget in (DEFAULT_BUDGET, DEFAULT_BUDGET // 4, 1):
-        plan = plan_sweep(matrices, index, budget=budget)
-        for side_by_side in range(widest, 0, -1):
-            needed = plan_bytes(plan, needs, side_by_side)
-            if limit is None or needed <= limit:
-                return Fitted(plan=plan, side_by_side=side_by_side, needed=needed)
-    raise _too_large(plan, needs, needed, limit)
+    smallest: Fitted | None = None
+    for streams in _choices(matrices, index, needs):
+        for budget in (DEFAULT_BUDGET, DEFAULT_BUDGET // 4, 1):
+            plan = plan_sweep(matrices, index, budget=budget, streams=streams)
+            for side_by_side in range(widest, 0, -1):
+                needed = plan_bytes(plan, needs, side_by_side)
+                fitted = Fitted(plan=plan, side_by_side=side_by_side, needed=needed)
+                if limit is None or needed <= limit:
+                    return fitted
+                if smallest is None or needed < smallest.needed:
+                    smallest = fitted
+    assert smallest is not None  # noqa: S101 - the first choice is always there
+    raise _too_large(smallest, needs, limit)
 
 
-def _too_large(plan: Plan, needs: Needs, needed: int, limit: int | None) -> DeviceMemoryError:
-    stacks = (stack for step in plan.steps for stack in step.stacks)
-    rows, columns = max(stacks, key=lambda stack: stack_bytes(stack, needs, 1)).matrices[-1].shape
+def _choices(matrices: Sequence[Matrix], index: TensorIndex, needs: Needs) -> Iterator[dict[str, Stream]]:
+    """What to read in blocks: nothing, the largest matrices, then the next largest too, and so on."""
+    streams: dict[str, Stream] = {}
+    yield streams
+    if needs.by_svd:  # of a matrix that is there
+        return
+    larger: dict[int, list[tuple[Step, Stream]]] = {}
+    for step in plan_sweep(matrices, index, budget=1).steps:
+        whole, stream = step_bytes(step, needs, 1), stream_of(step)
+        if stream and stream_bytes(step, stream) < whole:
+            larger.setdefault(whole, []).append((step, stream))
+    for _, those in sorted(larger.items(), reverse=True):
+        for step, stream in those:
+            streams = {**streams, **{info.name: stream for info in step.tensors}}
+        yield streams
+
+
+def _too_large(smallest: Fitted, needs: Needs, limit: int | None) -> DeviceMemoryError:
+    needed = smallest.needed
+    largest = max(smallest.plan.steps, key=lambda step: step_bytes(step, needs, 1))
+    stack = max(largest.stacks, key=lambda stack: stack_bytes(stack, needs, 1))
+    rows, columns = stack.matrices[-1].shape
+    how = "in blocks" if largest.stream else "exact"
     return DeviceMemoryError(
         f"The sweep was to take at most {(limit or 0) / 2**30:.2f} GiB.",
-        f"Its largest matrix ({rows}x{columns}) needs {needed / 2**30:.2f} GiB, exact and with room for the "
+        f"Its largest matrix ({rows}x{columns}) needs {needed / 2**30:.2f} GiB, {how} and with room for the "
         "solvers.",
         f"Pass --memory {needed / 2**30 + 0.01:.2f}GiB if that much is free, or select smaller groups with "
         "--groups.",
@@ -120,10 +148,24 @@ def plan_bytes(plan: Plan, needs: Needs, side_by_side: int) -> int:
     """What a sweep takes at most: two steps' tensors (one solved, one read ahead) and one stack's work."""
     if not plan.steps:
         return 0
+    return _CONSTANT + max(_segment_bytes(segment, needs, side_by_side) for segment in plan.segments)
+
+
+def _segment_bytes(plan: Plan, needs: Needs, side_by_side: int) -> int:
+    """A streamed step is alone in its segment, and keeps no memory that others took."""
+    if plan.steps[0].stream:
+        return step_bytes(plan.steps[0], needs, side_by_side)
     sizes = [step.read_bytes for step in plan.steps]
     tensors = max([*sizes, *(a + b for a, b in pairwise(sizes))])
     stacks = (stack for step in plan.steps for stack in step.stacks)
-    return _CONSTANT + tensors + max(stack_bytes(stack, needs, side_by_side) for stack in stacks)
+    return tensors + max(stack_bytes(stack, needs, side_by_side) for stack in stacks)
+
+
+def step_bytes(step: Step, needs: Needs, side_by_side: int) -> int:
+    """What a step takes by itself."""
+    if step.stream:
+        return stream_bytes(step, step.stream)
+    return step.read_bytes + max(stack_bytes(stack, needs, side_by_side) for stack in step.stacks)
 
 
 def stack_bytes(stack: Stack, needs: Needs, side_by_side: int) -> int:

@@ -6,8 +6,9 @@ weight; QKV and its three parts). The steps follow the order of the bytes in the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from math import prod
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
@@ -38,6 +39,16 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """How tensors are read that are never in memory as a whole."""
+
+    across: bool
+    """Whether a block is some columns of every matrix, all its rows; else some rows, all columns."""
+    length: int
+    """How many of them a block has, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """Tensors to hold at once, and what to do with them."""
 
@@ -45,6 +56,8 @@ class Step:
     """To read, in file order."""
     stacks: tuple[Stack, ...]
     """To solve, one after the other."""
+    stream: Stream | None = None
+    """How to read them in blocks instead, in one pass for all stacks."""
 
     @property
     def read_bytes(self) -> int:
@@ -96,11 +109,32 @@ class Plan:
             needed = _tensors(matrix for stack in stacks for matrix in stack.matrices)
             if stacks:
                 tensors = tuple(info for info in step.tensors if info in needed)
-                steps.append(Step(tensors=tensors, stacks=tuple(stacks)))
+                steps.append(replace(step, tensors=tensors, stacks=tuple(stacks)))
         return Plan(steps=tuple(steps))
 
+    @property
+    def segments(self) -> Iterator[Plan]:
+        """The same steps: each that is streamed by itself, those between together."""
+        for streamed, steps in groupby(self.steps, key=lambda step: step.stream is not None):
+            for some in ((step,) for step in steps) if streamed else (tuple(steps),):
+                yield Plan(steps=some)
 
-def plan_sweep(matrices: Sequence[Matrix], index: TensorIndex, *, budget: int = DEFAULT_BUDGET) -> Plan:
+    @property
+    def streamed(self) -> Iterator[tuple[Matrix, Stream]]:
+        """Every matrix that is read in blocks, and how."""
+        for step in self.steps:
+            if step.stream:
+                for matrix in (matrix for stack in step.stacks for matrix in stack.matrices):
+                    yield matrix, step.stream
+
+
+def plan_sweep(
+    matrices: Sequence[Matrix],
+    index: TensorIndex,
+    *,
+    budget: int = DEFAULT_BUDGET,
+    streams: Mapping[str, Stream] | None = None,
+) -> Plan:
     """Group matrices into steps and stacks.
 
     Args:
@@ -108,17 +142,20 @@ def plan_sweep(matrices: Sequence[Matrix], index: TensorIndex, *, budget: int = 
         index: The checkpoint's headers, in file order.
         budget: Bytes of tensors a step may hold, unless those of one matrix, or of matrices that share
             a tensor, are more.
+        streams: By a tensor's name, how it is read in blocks, with all that share a tensor with it.
     """
     position = {name: i for i, name in enumerate(index)}
     units = sorted(_units(matrices), key=lambda unit: min(position[info.name] for info in _tensors(unit)))
-    steps: list[list[list[Matrix]]] = []
+    steps: list[tuple[Stream | None, list[list[Matrix]]]] = []
     held = 0
     for unit in units:
         size = sum(info.nbytes for info in _tensors(unit))
-        if not steps or held + size > budget:
-            steps.append([])
+        names = (info.name for info in _tensors(unit))
+        stream = next((streams[name] for name in names if name in streams), None) if streams else None
+        if not steps or held + size > budget or stream or steps[-1][0]:
+            steps.append((stream, []))
             held = 0
-        steps[-1].append(unit)
+        steps[-1][1].append(unit)
         held += size
     return Plan(
         steps=tuple(
@@ -130,8 +167,9 @@ def plan_sweep(matrices: Sequence[Matrix], index: TensorIndex, *, budget: int = 
                     )
                 ),
                 stacks=tuple(stack for unit in step for stack in _stacks(unit)),
+                stream=stream,
             )
-            for step in steps
+            for stream, step in steps
         )
     )
 

@@ -21,7 +21,7 @@ from weightscope.spectra.workspace import Workspace
 from weightscope.sweep.plan import Plan, Step
 
 # Tensors begin at multiples of this, as torch's own allocations do: sums do not depend on where memory lies.
-_ALIGNMENT = 64
+ALIGNMENT = 64
 _BUFFERS = 2
 
 
@@ -42,7 +42,7 @@ def read_ahead(plan: Plan, source: Source, clock: Clock) -> Iterator[tuple[Step,
     def read(number: int, step: Step) -> dict[str, torch.Tensor]:
         offsets = [0]
         for info in step.tensors:
-            offsets.append(-(-(offsets[-1] + info.nbytes) // _ALIGNMENT) * _ALIGNMENT)
+            offsets.append(-(-(offsets[-1] + info.nbytes) // ALIGNMENT) * ALIGNMENT)
         buffer = memory.take(f"step{number % _BUFFERS}", offsets[-1], dtype=torch.uint8)
         targets = [
             buffer[start : start + info.nbytes]

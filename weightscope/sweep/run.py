@@ -21,6 +21,7 @@ from weightscope.sweep.devices import available_bytes, every
 from weightscope.sweep.plan import Plan, Stack, Step
 from weightscope.sweep.read_ahead import read_ahead
 from weightscope.sweep.several import run_on_several
+from weightscope.sweep.streamed import solve_streamed
 from weightscope.sweep.transfer import lane_of, transfer
 
 # Types whose every value bfloat16 holds too, and those float32 does not.
@@ -85,26 +86,75 @@ def run_sweep(
         yield from _on_several(plan, source, devices, options, spare_bytes, done_bytes, observe)
         return
     progress = Progress(total_bytes=done_bytes + plan.read_bytes, done_bytes=done_bytes)
-    workspace = Workspace(device)
-    solver = _solver(options, workspace, side_by_side, spare_bytes)
+
+    def advance(done: int) -> None:
+        progress.done_bytes = done
+        if observe:
+            observe(progress)
+
     with torch.inference_mode():
-        coming, stack = plan.matrices, None
-        for step, tensors in _arriving(plan, source, progress.seconds, device):
-            before = progress.done_bytes
-            solved = 0
-            for stack in step.stacks:
-                for numbers in _solve(stack, tensors, solver, workspace, progress.seconds):
-                    yield next(coming), numbers, progress
-                solved += stack.elements
-                progress.done_bytes = before + step.read_bytes * solved // step.elements
-                if observe:
-                    observe(progress)
-        started = perf_counter()
-        with _memory_errors(stack, device):
-            last = list(solver.finish())
-        progress.seconds.solve += perf_counter() - started
-        for numbers in last:
-            yield next(coming), numbers, progress
+        for segment in plan.segments:
+            # Each begins with nothing of the memory that the one before took.
+            if segment.steps[0].stream:
+                found = _streamed(segment.steps[0], source, device, options, progress, advance)
+            else:
+                workspace = Workspace(device)
+                solver = _solver(options, workspace, side_by_side, spare_bytes)
+                found = _held(segment, source, workspace, solver, progress, advance)
+                del workspace, solver
+            for matrix, numbers in zip(segment.matrices, found, strict=True):
+                yield matrix, numbers, progress
+
+
+def _held(
+    plan: Plan,
+    source: Source,
+    workspace: Workspace,
+    solver: StackSolver | GroupSolver,
+    progress: Progress,
+    advance: Callable[[int], None],
+) -> Iterator[MatrixNumbers]:
+    """Steps whose tensors are in memory at once, in the plan's order."""
+    stack = None
+    for step, tensors in _arriving(plan, source, progress.seconds, workspace.device):
+        before = progress.done_bytes
+        solved = 0
+        for stack in step.stacks:
+            yield from _solve(stack, tensors, solver, workspace, progress.seconds)
+            solved += stack.elements
+            advance(before + step.read_bytes * solved // step.elements)
+    started = perf_counter()
+    with _memory_errors(stack, workspace.device):
+        last = list(solver.finish())
+    progress.seconds.solve += perf_counter() - started
+    yield from last
+
+
+def _streamed(
+    step: Step,
+    source: Source,
+    device: torch.device,
+    options: SpectralOptions,
+    progress: Progress,
+    advance: Callable[[int], None],
+) -> Iterator[MatrixNumbers]:
+    """A step that is read in blocks."""
+    assert step.stream is not None  # noqa: S101 - the caller looked
+    before = progress.done_bytes
+    if device.type == "cuda":  # torch keeps what was given back, in pieces that may be too small
+        torch.cuda.empty_cache()
+    with _memory_errors(step.stacks[-1], device):
+        numbers = solve_streamed(
+            step,
+            step.stream,
+            source,
+            options=options,
+            device=device,
+            clock=progress.seconds,
+            on_block=lambda nbytes: advance(progress.done_bytes + nbytes),
+        )
+    advance(before + step.read_bytes)
+    yield from numbers
 
 
 def _on_several(

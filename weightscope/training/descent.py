@@ -6,12 +6,15 @@ L(\theta) = \frac1n \sum_i \ln(1 + e^{-y_i f_\theta(x_i)})$$
 λ is the weight decay that an optimiser of torch would be given. Gradients are written out, which on small
 nets is several times as fast as recording and replaying them. Two exact rewritings save more:
 
-- Weights are kept as W = c V with a number c for each net. Decay multiplies c, and only the gradient, a product
-  of small matrices, is added to V: one pass over the weights in place of two, with an ηλ for each net.
-- With few samples the first layer is never touched. W_1 moves in the span of the samples, apart from its start,
-  so what is followed is P = X W_1ᵀ and the coefficients A of the samples:
-  $P \leftarrow (1 - \eta\lambda) P - \eta\, X X^\top \Delta$ and $A \leftarrow (1 - \eta\lambda) A - \eta \Delta$,
-  with Δ the gradient at the first layer's output; $W_1(t) = (1-\eta\lambda)^t W_1(0) + A^\top X$.
+- Weights are kept as W = c V with a number c for each net. Decay multiplies c, and only the gradient, a
+  product of small matrices, is added to V: one pass over the weights in place of two.
+- With few samples the first layer is never touched. W_1 moves in the span of the samples, apart from its
+  start, so what is followed is P = X W_1ᵀ and the coefficients A of the samples:
+
+$$P \leftarrow (1 - \eta\lambda) P - \eta\, X X^\top \Delta, \quad
+A \leftarrow (1 - \eta\lambda) A - \eta \Delta, \quad W_1(t) = (1-\eta\lambda)^t W_1(0) + A^\top X$$
+
+  with Δ the gradient at the first layer's output.
 """
 
 from __future__ import annotations
