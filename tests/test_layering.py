@@ -18,7 +18,9 @@ _FOLDERS = {
     "power_law marchenko_pastur measures numbers outcome side_by_side solver "
     "tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
     "sweep": "plan memory devices read_ahead transfer several run journal",
-    "cli": "options progress render analyze inspect families plot app",
+    "recipes": "wording document overrides spec problems shipped load outcome results inspecting finished "
+    "joint analysing run",
+    "cli": "options progress render analyze inspect families plot render_recipe terminal run app",
 }
 
 
@@ -36,6 +38,7 @@ FLOORS: list[list[str]] = [
     ["plots"],
     ["report", "inspection"],
     ["analysis", "estimate"],
+    _folder("recipes"),
     _folder("cli"),
 ]
 # Assembled from all floors: they hold no logic of their own.

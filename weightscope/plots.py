@@ -111,7 +111,8 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
                 if axes is line[0] or not _one_unit(panels):
                     axes.set_ylabel(AXIS_LABEL.get(panel.quantity, panel.quantity.replace("_", " ")))
                 axes.set_title(
-                    ": ".join(part for part in (label if axes is line[0] else "", panel.title) if part)
+                    ": ".join(part for part in (label if axes is line[0] else "", panel.title) if part),
+                    parse_math=False,  # a model's name may hold a dollar
                 )
             # Shared axes take their limits from all panels, so the zero is set once they are drawn.
             for panel, axes in zip(panels, line, strict=True):

@@ -36,7 +36,7 @@ def provenance_here(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
+        "versions": versions(),
         "platform": platform.platform(),
         "device": {"type": str(device), "name": name or platform.machine()},
         "threads": torch.get_num_threads(),
@@ -59,6 +59,11 @@ def run_identity(
         "plan": order.hexdigest(),
         **{name: here[name] for name in ("versions", "device", "threads")},
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of weightscope and of what computes and writes its numbers."""
+    return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
 
 
 def _version(package: str) -> str:
