@@ -96,9 +96,12 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
     rows = list(_rows(tables, panels))
     with _style():
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
         from matplotlib.ticker import MaxNLocator
 
-        figure = Figure(figsize=(5.0 * len(panels) + 1.0, 3.1 * len(rows) + 0.3), layout="constrained")
+        # Inches between rows: a row's name is nearer to its own panels than to those above.
+        layout = ConstrainedLayoutEngine(h_pad=0.12 if len(rows) > 1 else None)
+        figure = Figure(figsize=(5.0 * len(panels) + 1.0, 3.1 * len(rows) + 0.3), layout=layout)
         grid = figure.subplots(
             len(rows), len(panels), squeeze=False, sharey="row" if _one_unit(panels) else False
         )
