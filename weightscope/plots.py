@@ -41,8 +41,8 @@ AXIS_LABEL = {
     "frobenius_norm": r"Frobenius norm  $\|W\|_F$",
     "spectral_norm": r"spectral norm  $\|W\|_2$",
     "stable_rank_squared": r"$\|W\|_F^2\,/\,\|W\|_2^2$",
-    "nuclear_norm": r"nuclear norm  $\sum\sigma$",
-    "effective_rank": r"effective rank  $\exp(-\sum p\,\ln p)$",
+    "nuclear_norm": r"nuclear norm  $\Sigma\,\sigma$",
+    "effective_rank": r"effective rank  $\exp(-\Sigma\,p\,\ln p)$",
 }
 # The quantity whose value for a Gaussian matrix is drawn dotted, and the column that holds it.
 _BASELINE = {"stable_rank": "stable_rank_gaussian"}

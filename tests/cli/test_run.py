@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint, write_gpt2
 from tests.small_models import SMALL, sizes_of, write_small
+from tests.test_inspection import TABLE_1, write_sparse
 from weightscope import analyze, read_table
 from weightscope.cli.app import app
 from weightscope.cli.run import EXAMPLES
@@ -123,6 +124,17 @@ def test_a_models_report_is_the_one_that_analyze_writes(small):
         analyze(small[name], groups="Q,K,V,O,QKV,M1,M2").save("alone")
         pd.testing.assert_frame_equal(read_table("out/" + name), read_table("alone"))
         assert Path("out", name, "stable_rank.svg").read_text() == Path("alone/stable_rank.svg").read_text()
+
+
+def test_table_1_agrees_with_the_paper_on_headers_of_the_true_sizes(tmp_path):
+    for name in SMALL:
+        (tmp_path / name).mkdir()
+        write_sparse(tmp_path / name, *TABLE_1[LABELS[name]][:2])
+    done = run("paper_a/table1", *sources({name: tmp_path / name for name in SMALL}), "--strict")
+    assert done.exit_code == 0, done.stdout
+    rows = csv_rows("table1/table1.csv")
+    assert {row["model"]: row["agrees"] for row in rows} == dict.fromkeys(TABLE_1, "yes")
+    assert [line.split()[-1] for line in done.stdout.splitlines() if "≈" in line] == ["yes"] * 6
 
 
 def test_table_1_on_small_models(small):
@@ -502,7 +514,7 @@ def test_dry_run_writes_nothing(tmp_path):
     assert "its report is there already and would be kept" in done.stdout
     done = run("paper_a/table1", "--dry-run")
     assert done.exit_code == 0
-    assert "BERT: headers and config of google-bert/bert-base-uncased" in done.stdout
+    assert "BERT: headers and config of google-bert/bert-base-uncased@main" in done.stdout
 
 
 def test_sizes_and_the_list_load_nothing_heavy(tmp_path):

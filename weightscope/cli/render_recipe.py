@@ -13,6 +13,7 @@ from rich.text import Text
 
 from weightscope.cli.render import NOTHING, byte_count, console, figure, print_whole
 from weightscope.recipes.inspecting import SIZES, Comparison
+from weightscope.recipes.outcome import stated
 from weightscope.recipes.spec import InspectRecipe
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def plan(loaded: LoadedRecipe, folder: Path, *, resume: bool) -> bool:
     failing = False
     if isinstance(loaded.recipe, InspectRecipe):
         for name, model in loaded.recipe.models.items():
-            out.print(Text(f"{model.label or name}: headers and config of {model.source}"), soft_wrap=True)
+            out.print(Text(f"{model.label or name}: headers and config of {stated(model)}"), soft_wrap=True)
     else:
         failing = _plan_analysis(loaded.recipe, folder, resume=resume)
     out.print(Text(f"Results would be written to {folder}{os.sep}"))

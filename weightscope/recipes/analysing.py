@@ -26,7 +26,7 @@ from weightscope.recipes.joint import (
     norm_preservation,
 )
 from weightscope.recipes.load import LoadedRecipe
-from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, Status, reference_of
+from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, Status, reference_of, stated
 from weightscope.recipes.results import write_results
 from weightscope.recipes.spec import AnalyzeRecipe, ModelSpec
 from weightscope.report import JOURNAL_FILE, check_writable
@@ -47,7 +47,7 @@ def plan_models(recipe: AnalyzeRecipe, folder: Path, *, resume: bool) -> Iterato
     """What `run_analyze` would do, from headers alone; nothing is written."""
     options = recipe.options.options()
     for name, model in recipe.models.items():
-        label, reference = model.label or name, model.source
+        label, reference = model.label or name, stated(model)
         try:
             reference = reference_of(model)
             with _open(model, reference) as checkpoint:
@@ -81,10 +81,10 @@ def run_analyze(
     models: list[ModelOutcome] = []
     reports: list[Report] = []
     for number, (name, model) in enumerate(recipe.models.items(), start=1):
-        label, reference = model.label or name, model.source
+        label, reference = model.label or name, stated(model)
+        listener.begins(label, reference, number, len(recipe.models))
         try:
             reference = reference_of(model)
-            listener.begins(label, reference, number, len(recipe.models))
             outcome = ModelOutcome(name=name, label=label, reference=reference, status="done")
             reports.append(_analyse(outcome, model, options, folder / name, listener, resume=resume))
             models.append(reports[-1].outcome)

@@ -7,6 +7,7 @@ text. So the nodes are composed by PyYAML and turned into values here.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from weightscope.errors import RecipeError
 
-Path_ = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 """Where a value stands: keys and positions in lists, from the outermost in."""
 
 # A recipe is a page; what is larger or deeper was not written by hand.
@@ -38,6 +39,21 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader`, and any other reader of YAML, takes for the same values."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *found]
+    for first, found in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def write_document(content: Mapping[str, Any]) -> str:
+    """The YAML text of plain values, in their order."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
 @dataclass(slots=True)
 class Document:
     """A recipe as written, before any of it is judged."""
@@ -46,10 +62,10 @@ class Document:
     """What the recipe is called in messages."""
     content: dict[str, Any]
     """Mappings, lists and scalars."""
-    origins: dict[Path_, str] = field(default_factory=dict)
+    origins: dict[Place, str] = field(default_factory=dict)
     """For each value, where it was written: `line 12 of figure1.yaml`, `--set options.rtol=1`."""
 
-    def origin(self, path: Path_) -> str:
+    def origin(self, path: Place) -> str:
         """Where the value was written, or the nearest one around it that was."""
         while path and path not in self.origins:
             path = path[:-1]
@@ -117,7 +133,7 @@ class _Values:
         self.document, self.loader, self.file = document, loader, file
         self.nodes = 0
 
-    def value(self, node: yaml.Node, path: Path_, depth: int) -> Any:
+    def value(self, node: yaml.Node, path: Place, depth: int) -> Any:
         self.nodes += 1
         if self.nodes > _MOST_NODES or depth > _DEEPEST:  # aliases can make a small file a large tree
             raise self._wrong(node, "is too deep or too large for a recipe.")
@@ -131,7 +147,7 @@ class _Values:
         except ValueError as error:  # an integer of too many digits, for one
             raise self._wrong(node, f"holds a value that cannot be read: {_one_line(error)}.") from None
 
-    def _mapping(self, node: yaml.MappingNode, path: Path_, depth: int) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: Place, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or not key_node.value.isprintable():

@@ -12,7 +12,7 @@ from typing import Any
 from weightscope.errors import WeightscopeError
 from weightscope.inspection import Inspection, inspect
 from weightscope.recipes.load import LoadedRecipe
-from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, reference_of
+from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, reference_of, stated
 from weightscope.recipes.results import write_results
 from weightscope.recipes.spec import InspectedModelSpec, InspectRecipe
 
@@ -92,11 +92,11 @@ def run_inspect(
 def _inspect(
     name: str, model: InspectedModelSpec, recipe: InspectRecipe, listener: Listener, place: tuple[int, int]
 ) -> Comparison:
-    label, reference = model.label or name, model.source
+    label, reference = model.label or name, stated(model)
     expected = {size: getattr(model.expected, size) for size in SIZES}
+    listener.begins(label, reference, *place)
     try:
         reference = reference_of(model)
-        listener.begins(label, reference, *place)
         found = inspect(reference, family=model.family, allow_pickle=model.allow_pickle)
     except WeightscopeError as error:
         listener.fails(label, error)

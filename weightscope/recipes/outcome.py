@@ -78,6 +78,12 @@ class Outcome:
         return tuple(model for model in self.models if model.status == "failed")
 
 
+def stated(model: ModelSpec) -> str:
+    """The reference as the recipe states it, whether it can be one or not."""
+    revision = f"@{model.revision}" if model.revision else ""
+    return f"{model.source}{revision}{f':{model.subfolder}' if model.subfolder else ''}"
+
+
 def reference_of(model: ModelSpec) -> str:
     """The reference that a recipe's source, revision and subfolder amount to.
 

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from weightscope.errors import RecipeError
-from weightscope.recipes.document import Document, Path_
+from weightscope.recipes.document import Document, Place
 from weightscope.recipes.spec import KINDS
 from weightscope.recipes.wording import named, nearest
 
@@ -38,7 +38,7 @@ def refuse(document: Document, error: ValidationError) -> RecipeError:
 
 def _describe(document: Document, entry: Any) -> tuple[str, str]:
     kind, context = entry["type"], entry.get("ctx", {})
-    path: Path_ = tuple(part for part in entry["loc"] if part != "[key]")
+    path: Place = tuple(part for part in entry["loc"] if part != "[key]")
     if path and path[0] in KINDS:  # the branch of the union, which the file does not have
         path = path[1:]
     if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -72,12 +72,12 @@ def _describe(document: Document, entry: Any) -> tuple[str, str]:
     return f"{_place(document, path)}: {named(entry['input'])}; {entry['msg'].lower()}", "Correct it."
 
 
-def _place(document: Document, path: Path_) -> str:
+def _place(document: Document, path: Place) -> str:
     field = ".".join(map(str, path)) or "the recipe"
     return f"At {field}, {document.origin(path)}"
 
 
-def _keys_beside(document: Document, path: Path_) -> list[str]:
+def _keys_beside(document: Document, path: Place) -> list[str]:
     """The keys that may stand where the last of the path stands."""
     part: type[BaseModel] | None = KINDS.get(str(document.content.get("experiment")))
     rest = path[:-1]

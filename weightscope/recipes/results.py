@@ -13,10 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from weightscope.errors import OutputError
 from weightscope.provenance import versions
+from weightscope.recipes.document import write_document
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import ModelOutcome
 from weightscope.report import check_writable
@@ -82,8 +81,7 @@ def resolved_text(loaded: LoadedRecipe) -> str:
     """The recipe as it was run: a recipe itself, which gives the same again."""
     settings = "".join(f"#   --set {setting!r}\n" for setting in loaded.settings)
     changed = f", with\n{settings}" if settings else ", as it was run\n"
-    body = yaml.safe_dump(loaded.resolved(), sort_keys=False, allow_unicode=True, width=110)
-    return f"# {' '.join(loaded.name.split())}{changed}{body}"
+    return f"# {' '.join(loaded.name.split())}{changed}{write_document(loaded.resolved())}"
 
 
 def _provenance(loaded: LoadedRecipe, models: Sequence[ModelOutcome], seconds: float) -> dict[str, Any]:
