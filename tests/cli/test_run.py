@@ -445,6 +445,7 @@ def test_resume_does_not_keep_what_is_of_another_run(tmp_path, change):
     done = run(path, "--resume", *settings)
     assert done.exit_code == 0, done.stderr
     assert "kept" not in done.stdout
+    assert ("is not of this run, or was changed: it is done anew" in done.stderr) == (change != "journal")
     analyze(folder, bound="proved" if settings else "probable").save("expected")
     assert Path("mine/a/matrices.csv").read_text() == Path("expected/matrices.csv").read_text()
 

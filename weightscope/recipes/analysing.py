@@ -27,7 +27,7 @@ from weightscope.recipes.joint import (
 )
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, Status, reference_of, stated
-from weightscope.recipes.results import write_results
+from weightscope.recipes.results import PROVENANCE_FILE, write_results
 from weightscope.recipes.spec import AnalyzeRecipe, ModelSpec
 from weightscope.report import JOURNAL_FILE, check_writable
 from weightscope.table import read_table, write_csv
@@ -121,6 +121,8 @@ def _analyse(
             return _kept(outcome, folder)
         check_writable(folder)
         journal = folder / JOURNAL_FILE
+        if resume and (folder / PROVENANCE_FILE).exists() and not journal.exists():
+            listener.notes([f"The report in '{folder}' is not of this run, or was changed: it is done anew."])
         if journal.exists() and not resume:
             listener.notes([f"'{journal}', of an interrupted run, is started anew; --resume goes on."])
         with listener.progress(outcome.label) as observe:
