@@ -18,8 +18,8 @@ _FOLDERS = {
     "power_law marchenko_pastur measures numbers outcome side_by_side solver "
     "tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
     "sweep": "plan memory devices read_ahead transfer several run journal",
-    "recipes": "wording document overrides spec problems shipped load outcome results inspecting finished "
-    "joint analysing run",
+    "recipes": "wording document overrides fields spec problems shipped load outcome results inspecting "
+    "finished joint analysing run",
     "cli": "options progress render analyze inspect families plot render_recipe terminal run app",
 }
 

@@ -1,13 +1,11 @@
 """What may stand in a recipe: one class a kind of experiment, told apart by `experiment:`.
 
-Experiments that train join here as further classes of `Recipe`; nothing else of this folder but `run` knows
-how many kinds there are.
+Experiments that train join here as further classes of `Recipe`. Beside this file `load` (the name of what comes
+out), `run` and what the command line prints tell the kinds apart.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -15,107 +13,29 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainValidator,
     TypeAdapter,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from weightscope.errors import WeightscopeError
-from weightscope.families.select import parse_groups, parse_layers
-from weightscope.families.spec import DEFAULT_GROUPS, Group
+from weightscope.families.spec import DEFAULT_GROUPS
 from weightscope.options import DEFAULT_EPSILON, Options
 from weightscope.plots import ATTENTION, FEED_FORWARD
-from weightscope.recipes.wording import named, nearest
+from weightscope.recipes.fields import (
+    Epsilon,
+    FileStem,
+    Groups,
+    Layers,
+    ModelName,
+    Text,
+    checked,
+    option_check,
+    problem,
+)
+from weightscope.recipes.wording import nearest
 from weightscope.sweep.memory import parse_memory
 from weightscope.table import columns
 
 AnyModel = TypeVar("AnyModel", bound="ModelSpec")
-
-
-def problem(found: str, advice: str = "", *, at: tuple[str, ...] = ()) -> PydanticCustomError:
-    """What a validator raises: what was found, what to do, and where if not at its own key."""
-    return PydanticCustomError("recipe", "{found}", {"found": found, "advice": advice, "at": at})
-
-
-def _as_problem(error: WeightscopeError) -> PydanticCustomError:
-    """An error of `analyze`'s own checks, as one sentence."""
-    found = f"{_small(error.asked).rstrip('.')}; {_small(error.found).rstrip('.')}"
-    return problem(found, error.advice)
-
-
-def _small(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
-
-
-def _checked(
-    parse: Callable[[Any], Any], kinds: tuple[type, ...], wanted: str, *, listed: tuple[type, ...] = ()
-) -> PlainValidator:
-    """A value of some types, or a list of others, given to the function that `analyze` gives it to."""
-
-    def fits(value: Any, kinds: tuple[type, ...]) -> bool:
-        return isinstance(value, kinds) and not isinstance(value, bool)  # true is an int to Python
-
-    def check(value: Any) -> Any:
-        many = isinstance(value, list)
-        for item in value if many else [value]:
-            if not fits(item, listed if many else kinds):
-                raise problem(f"{named(item)} stands where {wanted} is needed")
-        try:
-            return parse(value)
-        except WeightscopeError as error:
-            raise _as_problem(error) from None
-
-    return PlainValidator(check)
-
-
-def _option(name: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        return getattr(Options(**{name: value}), name)
-
-    return check
-
-
-def _printable(text: str) -> str:
-    """A recipe may be somebody else's: nothing in it may command the terminal."""
-    if not "".join(text.split()).isprintable():
-        raise problem(f"{named(text)} holds characters that cannot be printed")
-    return text
-
-
-def _file_stem(name: str) -> str:
-    if not re.fullmatch(r"\w[\w. -]{0,99}", name):
-        raise problem(f"{named(name)} is no name of a file", "Use letters, digits, '.', '_', '-' and spaces.")
-    return name.removesuffix(".png").removesuffix(".svg").removesuffix(".csv")
-
-
-def _model_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-        raise problem(
-            f"{named(name)} is no name of a model",
-            "Use letters, digits, '_' and '-': it names a folder, and stands in --set; "
-            "'label' holds any text.",
-        )
-    return name
-
-
-_Groups = Annotated[
-    tuple[Group, ...], _checked(parse_groups, (str,), "text like Q,K or a list of groups", listed=(str,))
-]
-_Layers = Annotated[
-    tuple[int, ...], _checked(parse_layers, (str, int), "text like 0-3,7 or a list of numbers", listed=(int,))
-]
-_Epsilon = Annotated[
-    tuple[float, ...],
-    _checked(
-        lambda value: _option("epsilon")(tuple(map(float, value if isinstance(value, list) else [value]))),
-        (int, float),
-        "a number or a list of numbers",
-        listed=(int, float),
-    ),
-]
-_Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
-_FileStem = Annotated[str, AfterValidator(_file_stem)]
 
 
 class _Part(BaseModel):
@@ -134,28 +54,28 @@ class _Part(BaseModel):
 class PaperSpec(_Part):
     """Which published result a recipe reproduces."""
 
-    reference: _Text
+    reference: Text
     """Authors, title, year."""
-    item: _Text
+    item: Text
     """The table or figure."""
-    outcome: _Text
+    outcome: Text
     """What must come out, in a sentence."""
 
 
 class ModelSpec(_Part):
     """A checkpoint, as `analyze` takes it."""
 
-    source: _Text
+    source: Text
     """A reference: `org/name` on the Hub, a path, or `demo`."""
-    revision: _Text | None = None
+    revision: Text | None = None
     """Branch, tag or commit on the Hub."""
-    subfolder: _Text | None = None
+    subfolder: Text | None = None
     """Folder inside the Hub's repository."""
-    family: _Text | None = None
+    family: Text | None = None
     """Name of a family or path of a family file; found by itself if left out."""
     allow_pickle: bool = False
     """Whether `.bin` and `.pt` files may be loaded, tensors only."""
-    label: _Text | None = None
+    label: Text | None = None
     """What it is called in figures and tables; its key in the recipe if left out."""
 
 
@@ -182,23 +102,23 @@ class InspectedModelSpec(ModelSpec):
 class OptionsSpec(_Part):
     """The options of `analyze`, under their names there and with its checks."""
 
-    groups: _Groups = DEFAULT_GROUPS
+    groups: Groups = DEFAULT_GROUPS
     """Roles to analyse, as `Q,K` or a list; `all`."""
-    layers: _Layers | None = None
+    layers: Layers | None = None
     """Layers to analyse, as `0-3,7` or a list of numbers."""
     spectrum: bool = False
     """Whether to compute every singular value."""
-    epsilon: _Epsilon = DEFAULT_EPSILON
+    epsilon: Epsilon = DEFAULT_EPSILON
     """Thresholds of the ε-ranks; others than the default imply `spectrum`."""
-    spectrum_method: Annotated[str, _checked(_option("spectrum_method"), (str,), "text")] = "auto"
+    spectrum_method: Annotated[str, checked(option_check("spectrum_method"), (str,), "text")] = "auto"
     """`auto`, `svdvals` or `gram`."""
-    device: _Text = "auto"
+    device: Text = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1` …"""
-    rtol: Annotated[float, _checked(_option("rtol"), (int, float), "a number")] = 1e-6
+    rtol: Annotated[float, checked(option_check("rtol"), (int, float), "a number")] = 1e-6
     """Relative width of the interval around the spectral norm."""
-    bound: Annotated[str, _checked(_option("bound"), (str,), "text")] = "probable"
+    bound: Annotated[str, checked(option_check("bound"), (str,), "text")] = "probable"
     """What stands behind its upper end."""
-    memory: Annotated[int, _checked(parse_memory, (str, int), "a size like 4G")] | None = None
+    memory: Annotated[int, checked(parse_memory, (str, int), "a size like 4G")] | None = None
     """What tensors and solvers may take, as `4G` or bytes."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the random start."""
@@ -212,16 +132,16 @@ class OptionsSpec(_Part):
 class FigureSpec(_Part):
     """The joint figure: one row of panels a model, a panel a quantity."""
 
-    quantities: Annotated[list[_Text], Field(min_length=1, max_length=6)] = ["stable_rank", "frobenius_norm"]
+    quantities: Annotated[list[Text], Field(min_length=1, max_length=6)] = ["stable_rank", "frobenius_norm"]
     """Columns of the table. A single one is drawn twice, attention beside feed-forward."""
-    file: _FileStem | None = None
+    file: FileStem | None = None
     """Name of the pictures without `.png` and `.svg`; the recipe's if left out."""
 
 
 class TableSpec(_Part):
     """The joint table of sizes."""
 
-    file: _FileStem | None = None
+    file: FileStem | None = None
     """Name of the table without `.csv`; the recipe's if left out."""
     parameters_within: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """How far from the printed number of parameters still agrees, relatively: papers round it."""
@@ -232,7 +152,7 @@ class _Experiment(_Part):
 
     experiment: str
     """The kind."""
-    title: _Text
+    title: Text
     """In one line."""
     paper: PaperSpec | None = None
     """What it reproduces."""
@@ -254,7 +174,7 @@ def _tell_apart(models: dict[str, AnyModel]) -> dict[str, AnyModel]:
 
 
 _Models = Annotated[
-    dict[Annotated[str, AfterValidator(_model_name)], AnyModel],
+    dict[ModelName, AnyModel],
     Field(min_length=1),
     AfterValidator(_tell_apart),
 ]
