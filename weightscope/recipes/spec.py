@@ -1,7 +1,7 @@
 """What may stand in a recipe: one class a kind of experiment, told apart by `experiment:`.
 
-Experiments that train join here as further classes of `Recipe`. Beside this file `load` (the name of what comes
-out), `run` and what the command line prints tell the kinds apart.
+Experiments that train join here as further classes of `Recipe`. Beside this file `load` (the name of what
+comes out), `run` and what the command line prints tell the kinds apart.
 """
 
 from __future__ import annotations
