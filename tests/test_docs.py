@@ -26,7 +26,10 @@ RUN = [
     "index.md",
     "tutorials/first-analysis.md",
     "explanation/numerics.md",
-    *(f"how-to/{name}.md" for name in ("add-a-family", "live-model", "pickles", "resume", "scripts-and-ci")),
+    *(
+        f"how-to/{name}.md"
+        for name in ("add-a-family", "live-model", "pickles", "recipes", "resume", "scripts-and-ci")
+    ),
 ]
 
 

@@ -21,7 +21,9 @@ _FOLDERS = {
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
     "training": "networks descent",
-    "cli": "options progress render analyze inspect families plot app",
+    "recipes": "wording document overrides fields spec problems shipped load outcome results inspecting "
+    "finished joint analysing run",
+    "cli": "options progress render analyze inspect families plot render_recipe terminal run app",
 }
 
 
@@ -38,8 +40,9 @@ FLOORS: list[list[str]] = [
     ["table", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["plots"],
     ["report", "inspection"],
-    ["analysis", "estimate"],
+    ["planning", "analysis", "estimate"],
     _folder("training"),
+    _folder("recipes"),
     _folder("cli"),
 ]
 # Assembled from all floors: they hold no logic of their own.

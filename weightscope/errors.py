@@ -12,6 +12,7 @@
     ├── OptionError               (ValueError)         an option out of its range
     ├── DeviceUnavailable         (RuntimeError)       a device this machine or torch does not have
     ├── DeviceMemoryError         (MemoryError)        a matrix larger than the memory for it
+    ├── RecipeError               (ValueError)         a recipe that is not there, or says what it may not
     ├── JournalMismatch           (ValueError)         a journal that --resume cannot go on from
     ├── TableError                (ValueError)         a file that is not one of our tables
     └── OutputError               (OSError)            results that could not be written
@@ -82,6 +83,10 @@ class DeviceUnavailable(WeightscopeError, RuntimeError):
 
 class DeviceMemoryError(WeightscopeError, MemoryError):
     """A matrix needs more memory than there is."""
+
+
+class RecipeError(WeightscopeError, ValueError):
+    """A recipe or a setting of it cannot be understood."""
 
 
 class JournalMismatch(WeightscopeError, ValueError):

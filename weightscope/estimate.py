@@ -7,9 +7,9 @@ from math import prod
 from time import perf_counter
 from typing import Any
 
-from weightscope.analysis import plan_analysis
 from weightscope.checkpoint import Checkpoint
 from weightscope.options import Options
+from weightscope.planning import plan_analysis
 from weightscope.sweep.plan import Plan
 from weightscope.sweep.streaming import gram_size, summed
 

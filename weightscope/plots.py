@@ -41,8 +41,8 @@ AXIS_LABEL = {
     "frobenius_norm": r"Frobenius norm  $\|W\|_F$",
     "spectral_norm": r"spectral norm  $\|W\|_2$",
     "stable_rank_squared": r"$\|W\|_F^2\,/\,\|W\|_2^2$",
-    "nuclear_norm": r"nuclear norm  $\sum\sigma$",
-    "effective_rank": r"effective rank  $\exp(-\sum p\,\ln p)$",
+    "nuclear_norm": r"nuclear norm  $\Sigma\,\sigma$",
+    "effective_rank": r"effective rank  $\exp(-\Sigma\,p\,\ln p)$",
 }
 # The quantity whose value for a Gaussian matrix is drawn dotted, and the column that holds it.
 _BASELINE = {"stable_rank": "stable_rank_gaussian"}
@@ -96,9 +96,12 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
     rows = list(_rows(tables, panels))
     with _style():
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
         from matplotlib.ticker import MaxNLocator
 
-        figure = Figure(figsize=(5.0 * len(panels) + 1.0, 3.1 * len(rows) + 0.3), layout="constrained")
+        # Inches between rows: a row's name is nearer to its own panels than to those above.
+        layout = ConstrainedLayoutEngine(h_pad=0.12 if len(rows) > 1 else None)
+        figure = Figure(figsize=(5.0 * len(panels) + 1.0, 3.1 * len(rows) + 0.3), layout=layout)
         grid = figure.subplots(
             len(rows), len(panels), squeeze=False, sharey="row" if _one_unit(panels) else False
         )
@@ -111,7 +114,8 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
                 if axes is line[0] or not _one_unit(panels):
                     axes.set_ylabel(AXIS_LABEL.get(panel.quantity, panel.quantity.replace("_", " ")))
                 axes.set_title(
-                    ": ".join(part for part in (label if axes is line[0] else "", panel.title) if part)
+                    ": ".join(part for part in (label if axes is line[0] else "", panel.title) if part),
+                    parse_math=False,  # a model's name may hold a dollar
                 )
             # Shared axes take their limits from all panels, so the zero is set once they are drawn.
             for panel, axes in zip(panels, line, strict=True):

@@ -37,7 +37,7 @@ def provenance_here(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
+        "versions": versions(),
         "platform": platform.platform(),
         "device": {"type": str(device), "name": name or platform.machine()},
         "threads": torch.get_num_threads(),
@@ -64,6 +64,11 @@ def run_identity(
         "streamed": [(m.parameter, stream.across, stream.length) for m, stream in plan.streamed],
         **{name: here[name] for name in ("versions", "device", "threads")},
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of weightscope and of what computes and writes its numbers."""
+    return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
 
 
 def _version(package: str) -> str:

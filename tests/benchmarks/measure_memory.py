@@ -41,10 +41,10 @@ def measured(folder: Path, **options) -> dict[str, int]:
 
 def child(folder: str, options: dict) -> None:
     import weightscope
-    from weightscope.analysis import plan_analysis
     from weightscope.checkpoint import open_checkpoint
     from weightscope.families.select import parse_groups
     from weightscope.options import Options
+    from weightscope.planning import plan_analysis
     from weightscope.sweep.memory import parse_memory
 
     weightscope.analyze("demo", **options)  # all that is imported and started once

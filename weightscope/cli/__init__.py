@@ -1,4 +1,4 @@
-"""The command line: parses, calls one public function, prints. Floor 9."""
+"""The command line: parses, calls one public function, prints. Floor 10."""
 
 import sys
 

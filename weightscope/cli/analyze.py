@@ -108,12 +108,13 @@ def analyze(
     as_json: JsonOption = False,
 ) -> None:
     """Norms and ranks of every selected matrix: a table by group, and files with --out."""
-    from weightscope.analysis import analyze_checkpoint, plan_analysis
+    from weightscope.analysis import analyze_checkpoint
     from weightscope.checkpoint import open_checkpoint
     from weightscope.cli import render
     from weightscope.cli.progress import bytes_progress
     from weightscope.families.select import parse_groups, parse_layers
     from weightscope.options import Options
+    from weightscope.planning import plan_analysis
     from weightscope.report import JOURNAL_FILE, check_writable
     from weightscope.sweep.memory import parse_memory
 

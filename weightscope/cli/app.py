@@ -9,6 +9,8 @@ from weightscope.cli.analyze import analyze
 from weightscope.cli.families import families
 from weightscope.cli.inspect import inspect
 from weightscope.cli.plot import plot
+from weightscope.cli.run import EXAMPLES as RUN_EXAMPLES
+from weightscope.cli.run import run
 
 app = typer.Typer(
     name="weightscope",
@@ -42,3 +44,4 @@ app.command(epilog=ANALYZE_EXAMPLES)(analyze)
 app.command()(inspect)
 app.add_typer(families, name="families")
 app.command()(plot)
+app.command(epilog=RUN_EXAMPLES)(run)

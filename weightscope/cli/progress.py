@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bytes_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Yield an observer for `analyze`; None if no bar is wanted."""
+def bytes_progress(*, enabled: bool, label: str = "analysing") -> Iterator[Callable[[Progress], None] | None]:
+    """Yield an observer for `analyze`, its bar under a label; None if no bar is wanted."""
     if not enabled:
         yield None
         return
@@ -28,7 +28,7 @@ def bytes_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None] | No
 
     console = Console(stderr=True)
     with Bar(
-        TextColumn("analysing"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -37,5 +37,5 @@ def bytes_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None] | No
         disable=not console.is_terminal,
         transient=True,
     ) as bar:
-        task = bar.add_task("analysing", total=None)
+        task = bar.add_task(label, total=None)
         yield lambda state: bar.update(task, total=state.total_bytes, completed=state.done_bytes)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from weightscope.estimate import Estimate
     from weightscope.inspection import Inspection
 
-_NOTHING = "–"
+NOTHING = "–"
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -47,7 +47,7 @@ def analysis(found: Analysis, files: Sequence[Path]) -> None:
     summary = found.summary
     out.print(Text(f"{summary['checkpoint']}  ({summary['family']})", style="bold"), soft_wrap=True)
     if summary["groups"]:
-        _print_whole(out, _group_table(summary["groups"]))
+        print_whole(out, _group_table(summary["groups"]))
         out.print(_over_all(summary["all"]))
         out.print(_preservation(summary["norm_preservation"]))
     else:
@@ -60,7 +60,7 @@ def analysis(found: Analysis, files: Sequence[Path]) -> None:
         out.print(Text(f"{resumed} of them from the journal of the interrupted run"))
     seconds = found.provenance["seconds"]["total"]
     read = found.provenance["bytes"]["received"]
-    out.print(Text(f"{_bytes(read)} read, {seconds:.2f} s on {found.provenance['device']['type']}"))
+    out.print(Text(f"{byte_count(read)} read, {seconds:.2f} s on {found.provenance['device']['type']}"))
     if files:
         out.print(
             Text(f"{len(files)} files in {files[0].parent}{os.sep}: {', '.join(f.name for f in files)}")
@@ -82,9 +82,9 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
         place = [entry["stack"], entry["attention_kind"]] if several else []
         table.add_row(
             " ".join(part for part in (*place, entry["group"]) if part),
-            str(entry["layers"] or _NOTHING),
+            str(entry["layers"] or NOTHING),
             _mean_min_max(entry["stable_rank"]),
-            _figure(entry["stable_rank_gaussian"]),
+            figure(entry["stable_rank_gaussian"]),
             _mean_min_max(entry["spectral_norm"]),
             _mean_min_max(entry["frobenius_norm"]),
         )
@@ -96,7 +96,7 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _print_whole(out: Console, table: Table) -> None:
+def print_whole(out: Console, table: Table) -> None:
     """Print a table as wide as it needs: a narrow terminal breaks its lines, and loses no column."""
     width = Console(width=10_000).measure(table).maximum
     whole = out if width <= out.width else Console(file=out.file, width=width, highlight=False)
@@ -106,8 +106,8 @@ def _print_whole(out: Console, table: Table) -> None:
 def _over_all(entry: Mapping[str, Any]) -> Text:
     return Text(
         "over QKV, O, M1, G, M2:\n"
-        f"  mean of 1/stable rank {_figure(entry['mean_inverse_stable_rank'])}, "
-        f"harmonic mean of stable rank {_figure(entry['harmonic_mean_stable_rank'])}"
+        f"  mean of 1/stable rank {figure(entry['mean_inverse_stable_rank'])}, "
+        f"harmonic mean of stable rank {figure(entry['harmonic_mean_stable_rank'])}"
     )
 
 
@@ -120,13 +120,13 @@ def _preservation(found: Mapping[str, Any]) -> Text:
     over = [entry for entry in found["over_layers"] if entry["group"] in found["groups"]]
     several = len({entry["stack"] for entry in over}) > 1
     layers = ", ".join(
-        f"{entry['stack'] + ' ' if several else ''}{entry['group']} {_figure(entry['max_over_min'])}"
+        f"{entry['stack'] + ' ' if several else ''}{entry['group']} {figure(entry['max_over_min'])}"
         for entry in over
     )
     return Text(
         "norm preservation, Frobenius norms of QKV, M1 and M2:\n"
-        f"  within a layer: max/min up to {_figure(worst['max_over_min'])} (layer {worst['layer']}), "
-        f"mean coefficient of variation {_figure(spread)}\n"
+        f"  within a layer: max/min up to {figure(worst['max_over_min'])} (layer {worst['layer']}), "
+        f"mean coefficient of variation {figure(spread)}\n"
         f"  over the layers: max/min {layers}"
     )
 
@@ -152,9 +152,11 @@ def dry_run(checkpoint: Checkpoint, found: Estimate, *, as_json: bool) -> None:
         return
     out.print(Text(f"{checkpoint.source.reference}  ({checkpoint.detection.spec.name})", style="bold"))
     out.print(
-        Text(f"{found.matrices} matrices from {found.tensors} tensors, {_bytes(found.read_bytes)} to read")
+        Text(
+            f"{found.matrices} matrices from {found.tensors} tensors, {byte_count(found.read_bytes)} to read"
+        )
     )
-    out.print(Text(f"memory for tensors and solvers: {_bytes(found.memory_bytes)} on {found.device}"))
+    out.print(Text(f"memory for tensors and solvers: {byte_count(found.memory_bytes)} on {found.device}"))
     if found.streamed:
         out.print(Text(f"matrices that do not fit as a whole and are read in blocks: {found.streamed}"))
     out.print(
@@ -180,7 +182,7 @@ def inspection(found: Inspection) -> None:
         ("bytes", f"{found.bytes:,}"),
         ("shards", found.shards),
     ):
-        sizes.add_row(label, _NOTHING if value is None else str(value))
+        sizes.add_row(label, NOTHING if value is None else str(value))
     out.print(sizes)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("group")
@@ -201,16 +203,16 @@ def inspection(found: Inspection) -> None:
 
 def _mean_min_max(entry: Mapping[str, float | None]) -> str:
     if entry["mean"] is None:
-        return _NOTHING
+        return NOTHING
     if entry["min"] == entry["max"]:
-        return _figure(entry["mean"])
-    return f"{_figure(entry['mean'])}  {_figure(entry['min'])}–{_figure(entry['max'])}"
+        return figure(entry["mean"])
+    return f"{figure(entry['mean'])}  {figure(entry['min'])}–{figure(entry['max'])}"
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
     """Three significant digits, without an exponent where that reads well."""
     if value is None:
-        return _NOTHING
+        return NOTHING
     if 100 <= abs(value) < 1e5:
         return f"{value:.0f}"
     if value == 0 or 1e-3 <= abs(value) < 100:
@@ -218,7 +220,8 @@ def _figure(value: float | None) -> str:
     return f"{value:.2e}"
 
 
-def _bytes(count: int) -> str:
+def byte_count(count: int) -> str:
+    """Bytes in the unit that reads best."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
