@@ -3,6 +3,11 @@
 import importlib.util
 import os
 import warnings
+
+# Processes side by side that each compute on every core are several times slower than on one each.
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest
