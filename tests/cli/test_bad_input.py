@@ -691,11 +691,11 @@ def test_a_file_that_shrinks_while_it_is_read(
     model = write_gpt2(tmp_path / "model")
     whole, reads = os.preadv, []
 
-    def shrink(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+    def shrink(descriptor: int, buffers: Sequence[memoryview], offset: int, flags: int = 0) -> int:
         reads.append(offset)
         if len(reads) == 3:
             os.truncate(model / "model.safetensors", offset + 10)
-        return whole(descriptor, buffers, offset)
+        return whole(descriptor, buffers, offset, flags)
 
     before = content(out)
     monkeypatch.setattr(os, "preadv", shrink)
