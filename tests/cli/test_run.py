@@ -568,7 +568,7 @@ def test_sizes_and_the_list_load_nothing_heavy(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-def test_the_examples_of_the_help_parse():
+def test_the_examples_of_the_help_parse(hub):
     lines = [line.split()[2:] for line in EXAMPLES.splitlines() if line.strip().startswith("weightscope")]
     assert len(lines) == 4
     for arguments in lines:
