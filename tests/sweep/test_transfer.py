@@ -91,3 +91,22 @@ def test_a_failing_read_is_raised_where_the_tensors_are_asked_for(tmp_path):
 def test_nothing_to_do():
     assert list(transfer(Plan(steps=()), None, Seconds(), HostLane())) == []
     assert isinstance(lane_of(torch.device("cpu")), HostLane)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("make", [LateLane, HostLane])
+def test_every_tensor_arrives_from_the_hub_too(tmp_path, make, hub):
+    """Ranges of several requests land in the pinned buffer, whatever the network does."""
+    stored = gpt2_tensors(layers=4)
+    folder = write_gpt2(tmp_path / "model", layers=4, shards=2)
+    hub.add("org/gpt", {path.name: path for path in folder.iterdir()})
+    hub.random_faults(seed=3, rate=0.3)
+    with weightscope.open_checkpoint("org/gpt", connections=3) as checkpoint:
+        plan = plan_sweep(checkpoint.matrices, checkpoint.tensors, budget=1500)
+        seen = 0
+        for _, tensors in transfer(plan, checkpoint.source, Seconds(), make()):
+            for name, tensor in tensors.items():
+                assert torch.equal(tensor, stored[name])
+                seen += 1
+    assert seen == len({part.tensor.name for matrix in plan.matrices for part in matrix.slices})
+    assert any(request.faults for request in hub.stats.requests)
