@@ -20,6 +20,7 @@ _FOLDERS = {
     "power_law marchenko_pastur measures numbers outcome side_by_side solver "
     "tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
     "sweep": "plan memory devices read_ahead transfer several run journal",
+    "training": "image_set idx parquet_images find_images images",
     "cli": "options progress render analyze inspect families plot app",
 }
 
@@ -37,7 +38,7 @@ FLOORS: list[list[str]] = [
     ["table", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["plots"],
     ["report", "inspection"],
-    ["analysis", "estimate"],
+    ["analysis", "estimate", *_folder("training")],
     _folder("cli"),
 ]
 # Assembled from all floors: they hold no logic of their own.
