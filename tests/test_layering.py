@@ -20,7 +20,7 @@ _FOLDERS = {
     "power_law marchenko_pastur measures numbers outcome side_by_side solver "
     "tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
     "sweep": "plan memory devices read_ahead transfer several run journal",
-    "training": "image_set idx parquet_images find_images images",
+    "training": "seeds image_set idx parquet_images find_images images task data",
     "cli": "options progress render analyze inspect families plot app",
 }
 
