@@ -26,6 +26,7 @@ RUN = [
     "index.md",
     "tutorials/first-analysis.md",
     "explanation/numerics.md",
+    "reference/data.md",
     *(
         f"how-to/{name}.md"
         for name in ("add-a-family", "live-model", "pickles", "recipes", "resume", "scripts-and-ci")

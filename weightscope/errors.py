@@ -15,6 +15,8 @@
     ├── RecipeError               (ValueError)         a recipe that is not there, or says what it may not
     ├── JournalMismatch           (ValueError)         a journal that --resume cannot go on from
     ├── TableError                (ValueError)         a file that is not one of our tables
+    ├── DataNotFound              (FileNotFoundError)  no such data set, or not that split of it
+    ├── DataFormatError           (ValueError)         a data file that lies, is cut short or is not readable
     └── OutputError               (OSError)            results that could not be written
 
 Every message has three sentences: what was asked, what was found, what to do.
@@ -95,6 +97,14 @@ class JournalMismatch(WeightscopeError, ValueError):
 
 class TableError(WeightscopeError, ValueError):
     """A file is not a table that weightscope wrote."""
+
+
+class DataNotFound(WeightscopeError, FileNotFoundError):
+    """There is no such data set, or no such split of it."""
+
+
+class DataFormatError(WeightscopeError, ValueError):
+    """A file of a data set contradicts itself, its format or what is known of the set."""
 
 
 class OutputError(WeightscopeError, OSError):

@@ -1,4 +1,4 @@
-"""/api/…: what the Hub tells of its models."""
+"""/api/…: what the Hub tells of its models and data sets."""
 
 import json
 from collections.abc import Callable
@@ -20,11 +20,13 @@ def answer(exchange: Exchange) -> Reply:
     segments = exchange.segments
     if segments[:2] == ["api", "whoami-v2"]:
         return _whoami(exchange)
-    if segments[:2] != ["api", "models"] or len(segments) < 3:
+    if segments[0] != "api" or segments[1] not in ("models", "datasets") or len(segments) < 3:
         return refusal(404, _NOT_FOUND)
     # `name` alone is a repository too, the oldest ones: then its endpoint follows at once.
     length = 1 if len(segments) == 3 or segments[3] in _ENDPOINTS else 2
     repo_id, rest = "/".join(segments[2 : 2 + length]), segments[2 + length :]
+    if segments[1] == "datasets":
+        repo_id = f"datasets/{repo_id}"
     if repo_id in exchange.state.renamed:
         return _moved(exchange, repo_id)
     endpoint = _ENDPOINTS.get(rest[0] if rest else "")
@@ -77,7 +79,9 @@ def _info(exchange: Exchange, repo: Repository, rest: list[str]) -> Reply:
     if unknown:
         return refusal(400, f"Invalid value for expand: {unknown[0]}")
     info = {name: fields[name]() for name in chosen}
-    return json_reply({"_id": "0" * 24, "id": repo.id, "modelId": repo.id, **info})
+    repo_id = repo.id.removeprefix("datasets/")
+    identity = {"id": repo_id} if repo_id != repo.id else {"id": repo_id, "modelId": repo_id}
+    return json_reply({"_id": "0" * 24, **identity, **info})
 
 
 def _sibling(commit: Commit, item: dict[str, Any], blobs: bool) -> dict[str, Any]:

@@ -8,16 +8,19 @@ from tests.hub.ranges import serve
 from tests.hub.reply import Reply, redirect, refusal
 from tests.hub.repository import Commit, Entry, Repository
 
-_CACHE = "api/resolve-cache/models/"
+_CACHE = "api/resolve-cache/"
 
 
 def split_resolve(path: str) -> tuple[list[str], str, str] | None:
     """The repository's parts, the revision and the file (raw, as in the path); None for other addresses."""
     cached = path.lstrip("/").startswith(_CACHE)
     parts = path.lstrip("/").removeprefix(_CACHE).split("/")
-    if cached:
-        return (parts[:2], parts[2], "/".join(parts[3:])) if len(parts) > 3 else None
-    for length in (2, 1):
+    if cached:  # models/org/name, datasets/org/name
+        end = 3 if parts[0] == "datasets" else 2
+        if parts[0] == "models":
+            parts = parts[1:]
+        return (parts[:end], parts[end], "/".join(parts[end + 1 :])) if len(parts) > end + 1 else None
+    for length in (3,) if parts[0] == "datasets" else (2, 1):
         if len(parts) > length + 2 and parts[length] == "resolve":
             return parts[:length], parts[length + 1], "/".join(parts[length + 2 :])
     return None
@@ -50,8 +53,14 @@ def answer(exchange: Exchange) -> Reply:
         return serve(
             entry.blob, etag, request.headers, X_Repo_Commit=commit.id, Cache_Control="max-age=31536000"
         )
-    location = f"/{_CACHE}{repo.id}/{commit.id}/{quote(file)}?etag={quote(chr(34) + entry.etag + chr(34))}"
+    place = f"{_CACHE}{_kind(repo)}/{commit.id}/{quote(file)}"
+    location = f"/{place}?etag={quote(chr(34) + entry.etag + chr(34))}"
     return redirect(location, 307, X_Repo_Commit=commit.id)
+
+
+def _kind(repo: Repository) -> str:
+    """The repository with its kind, as paths of the API have it."""
+    return repo.id if repo.id.startswith("datasets/") else f"models/{repo.id}"
 
 
 def _to_storage(exchange: Exchange, repo: Repository, commit: Commit, entry: Entry) -> Reply:
@@ -66,7 +75,7 @@ def _to_storage(exchange: Exchange, repo: Repository, commit: Commit, entry: Ent
         "Accept-Ranges": "bytes",
     }
     if entry.xet:
-        token_url = f"{state.origins['hub']}/api/models/{repo.id}/xet-read-token/{commit.id}"
+        token_url = f"{state.origins['hub']}/api/{_kind(repo)}/xet-read-token/{commit.id}"
         reply.headers["X-Xet-Hash"] = entry.blob.xet_hash
         reply.headers["Link"] = f'<{token_url}>; rel="xet-auth"'
     return reply

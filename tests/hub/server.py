@@ -61,7 +61,7 @@ class LoopbackHub:
         """A repository with one commit on `main`.
 
         Args:
-            repo_id: `org/name` or `name`.
+            repo_id: `org/name` or `name`; `datasets/org/name` is a data set.
             files: Content by name: bytes, text, or the Path of a file, which is read as it is sent.
             options: As `Repository` takes them.
         """

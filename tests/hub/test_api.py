@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
@@ -116,3 +117,18 @@ def test_the_servers_stop_and_say_nothing(capfd):
     with pytest.raises(Exception, match=r"[Cc]onnect"):
         HfApi(endpoint=endpoint, token=False).model_info("org/name")
     assert capfd.readouterr() == ("", "")
+
+
+def test_data_sets_are_repositories_of_their_own(hub, api, tmp_path):
+    repo = hub.add(
+        "datasets/org/name", files={"a/b.parquet": b"data", "README.md": b"read"}, lfs=["*.parquet"]
+    )
+    info = api.dataset_info("org/name", files_metadata=True)
+    assert (info.id, info.sha) == ("org/name", repo.commit)
+    assert {file.rfilename: file.size for file in info.siblings} == {"a/b.parquet": 4, "README.md": 4}
+    assert api.model_info("org/name").sha != repo.commit
+    for name, content in (("a/b.parquet", b"data"), ("README.md", b"read")):
+        path = api.hf_hub_download("org/name", name, repo_type="dataset", cache_dir=tmp_path)
+        assert Path(path).read_bytes() == content
+    hub.rename("datasets/org/name", "datasets/org/new")
+    assert api.dataset_info("org/name").id == "org/new"

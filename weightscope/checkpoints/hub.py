@@ -10,13 +10,16 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Lock
 from time import sleep
 from typing import TypeVar
 
 from huggingface_hub import (
+    DatasetInfo,
     HfApi,
+    ModelInfo,
     constants,
     get_hf_file_metadata,
     hf_hub_url,
@@ -29,7 +32,13 @@ from weightscope.checkpoints.hub_errors import as_ours, is_passing, is_unknown_n
 from weightscope.checkpoints.patience import Patience
 from weightscope.checkpoints.remote import Address, RemoteFile, changed
 from weightscope.checkpoints.transport import origin
-from weightscope.errors import CheckpointFormatError, WeightscopeError
+from weightscope.errors import (
+    CheckpointFormatError,
+    CheckpointNotFound,
+    DataNotFound,
+    TransferError,
+    WeightscopeError,
+)
 
 _LIBRARY = "weightscope"
 Result = TypeVar("Result")
@@ -61,6 +70,7 @@ class HubRepository:
         repo_id: `organisation/name`.
         revision: Branch, tag or commit; None for the default branch.
         patience: When to give up.
+        repo_type: `model` or `dataset`.
 
     Attributes:
         repo_id: As given.
@@ -74,12 +84,18 @@ class HubRepository:
         TransferError: The Hub cannot be reached.
     """
 
-    def __init__(self, repo_id: str, revision: str | None, patience: Patience) -> None:
+    def __init__(
+        self, repo_id: str, revision: str | None, patience: Patience, *, repo_type: str = "model"
+    ) -> None:
         self.repo_id, self.requests, self._revision = repo_id, 0, revision
+        self._type = repo_type
         self._patience, self._lock = patience, Lock()
         self._api = HfApi(library_name=_LIBRARY)
+        describe: Callable[..., ModelInfo | DatasetInfo] = (
+            self._api.dataset_info if repo_type == "dataset" else self._api.model_info
+        )
         info = self._ask(
-            lambda: self._api.model_info(
+            lambda: describe(
                 repo_id, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
             ),
             f"The repository {repo_id!r}{f' at {revision!r}' if revision else ''} was asked for.",
@@ -101,7 +117,7 @@ class HubRepository:
 
     def cached(self, path: str) -> Path | None:
         """Where the cache has this very file, if it does."""
-        found = try_to_load_from_cache(self.repo_id, path, revision=self.commit)
+        found = try_to_load_from_cache(self.repo_id, path, revision=self.commit, repo_type=self._type)
         if not isinstance(found, str):
             return None
         local = Path(found)
@@ -109,7 +125,9 @@ class HubRepository:
 
     def locate(self, path: str) -> tuple[Address, int | None, str | None, str | None]:
         """Where a file can be read at the moment; its size, mark and commit as the server says."""
-        url = hf_hub_url(self.repo_id, path, revision=self.commit, endpoint=self._api.endpoint)
+        url = hf_hub_url(
+            self.repo_id, path, repo_type=self._type, revision=self.commit, endpoint=self._api.endpoint
+        )
         found = self._ask(
             lambda: get_hf_file_metadata(
                 url, token=self._api.token, timeout=constants.HF_HUB_ETAG_TIMEOUT, endpoint=self._api.endpoint
@@ -134,7 +152,11 @@ class HubRepository:
         folder = self._ask(
             # By the name that the user gave: so the cache knows what it means when it is offline.
             lambda: snapshot_download(
-                self.repo_id, revision=self._revision, allow_patterns=patterns, library_name=_LIBRARY
+                self.repo_id,
+                repo_type=self._type,
+                revision=self._revision,
+                allow_patterns=patterns,
+                library_name=_LIBRARY,
             ),
             asked,
         )
@@ -189,17 +211,73 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def cached_snapshot(repo_id: str, revision: str | None) -> Path:
+def cached_snapshot(
+    repo_id: str, revision: str | None, *, repo_type: str = "model", patterns: Sequence[str] | None = None
+) -> Path:
     """The folder of a commit in the cache, without a request.
 
     Raises:
         CheckpointNotFound: The cache has none.
     """
     return patiently(
-        lambda: Path(snapshot_download(repo_id, revision=revision, local_files_only=True)),
+        lambda: Path(
+            snapshot_download(
+                repo_id,
+                repo_type=repo_type,
+                revision=revision,
+                allow_patterns=list(patterns) if patterns else None,
+                local_files_only=True,
+            )
+        ),
         f"The repository {repo_id!r}{f' at {revision!r}' if revision else ''} was asked for, from the cache.",
         Patience(tries=1),
     )
+
+
+def dataset_files(
+    repo_id: str,
+    patterns: Sequence[str],
+    *,
+    revision: str | None = None,
+    patience: Patience | None = None,
+) -> Path:
+    """Let the cache have some files of a data set on the Hub; the folder of the commit in it, named after it.
+
+    Offline, and where the Hub cannot be reached, it is what the cache already has.
+
+    Args:
+        repo_id: `organisation/name`.
+        patterns: Names of files or globs, as the listing has them; `*` also matches slashes.
+        revision: Branch, tag or commit; None for the default branch.
+        patience: With the network.
+
+    Raises:
+        DataNotFound: No such data set or revision, or no such file in it.
+        AccessDenied: It may not be read.
+        TransferError: The Hub cannot be reached, and the cache does not have it.
+    """
+    place = f"the data set {repo_id!r}{f' at {revision!r}' if revision else ''}"
+    asked = f"The files {' or '.join(patterns)} of {place} were asked for."
+    advice = "Check the name and the network, or pass a folder that has the files (--data-dir)."
+    try:
+        if is_offline():
+            return cached_snapshot(repo_id, revision, repo_type="dataset", patterns=patterns)
+        repository = HubRepository(repo_id, revision, patience or default_patience(), repo_type="dataset")
+    except CheckpointNotFound as error:
+        raise DataNotFound(asked, error.found, advice) from None
+    except TransferError as error:
+        try:
+            return cached_snapshot(repo_id, revision, repo_type="dataset", patterns=patterns)
+        except CheckpointNotFound:
+            raise TransferError(asked, error.found, advice) from None
+    wanted = [path for path in repository.entries if any(fnmatchcase(path, p) for p in patterns)]
+    if not wanted:
+        raise DataNotFound(
+            asked,
+            f"Commit {repository.commit[:12]} has none; it has {', '.join(repository.entries)[:200]}.",
+            "Ask for another split or revision, or pass a folder that has the files (--data-dir).",
+        )
+    return repository.download(wanted)
 
 
 def patiently(call: Callable[[], Result], asked: str, patience: Patience) -> Result:
