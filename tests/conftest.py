@@ -5,6 +5,7 @@ import os
 import warnings
 
 # Processes side by side that each compute on every core are several times slower than on one each.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

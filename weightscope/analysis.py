@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from weightscope.sweep.run import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Analysis:
     """What `analyze` returns.
 
@@ -54,6 +54,11 @@ class Analysis:
     provenance: dict[str, Any]
     spectra: pd.DataFrame | None = None
     matrices: tuple[Matrix, ...] = ()
+
+    def __repr__(self) -> str:
+        """What it is of, in one line."""
+        counts = self.summary["coverage"]
+        return f"<Analysis of {self.provenance['checkpoint']}: {counts['analysed']} matrices>"
 
     @property
     def complete(self) -> bool:

@@ -31,6 +31,8 @@ class Estimate:
     """To be read."""
     read_bytes: int
     """To be read."""
+    download_bytes: int
+    """Of these, to come over a network."""
     memory_bytes: int
     """Of tensors and solvers at most, beside what Python and torch take."""
     streamed: int
@@ -58,6 +60,9 @@ def estimate(checkpoint: Checkpoint, options: Options) -> Estimate:
         matrices=len(list(plan.matrices)),
         tensors=sum(len(step.tensors) for step in plan.steps),
         read_bytes=plan.read_bytes,
+        download_bytes=sum(
+            info.nbytes for step in plan.steps for info in step.tensors if checkpoint.source.is_remote(info)
+        ),
         memory_bytes=fitted.needed,
         streamed=len(list(plan.streamed)),
         device=str(device),

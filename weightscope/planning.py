@@ -47,7 +47,7 @@ def _check_columns(checkpoint: Checkpoint, fitted: Fitted, options: Options) -> 
         if step.stream is None:
             continue
         for info in read_by_columns(step, step.stream):
-            if not checkpoint.source.reads_columns(info):
+            if checkpoint.source.is_remote(info):
                 raise DeviceMemoryError(
                     f"Tensor {info.name!r} does not fit the memory that the run may take, and was to be read "
                     "in blocks.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from weightscope.families.spec import Group
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,11 +31,17 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
         {**dict(zip(_PLACE, place, strict=True)), **_of_rows(rows)}
         for place, rows in table.groupby(_PLACE, sort=False)
     ]
+    counted = _nothing_twice(usable)
     return {
         "groups": groups,
-        "all": _inverse_means(_nothing_twice(usable)),
+        "all": {"groups": _in_order(counted["group"]), **_inverse_means(counted)},
         "norm_preservation": _norm_preservation(usable),
     }
+
+
+def _in_order(groups: pd.Series[str]) -> list[str]:
+    """The groups that are there, in the order of the table."""
+    return [str(group) for group in Group if group in set(groups)]
 
 
 def _of_rows(rows: pd.DataFrame) -> dict[str, Any]:

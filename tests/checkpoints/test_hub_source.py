@@ -130,7 +130,8 @@ def test_what_the_cache_has_is_not_asked_for(hub: LoopbackHub, folder: Path) -> 
 def test_offline_the_cache_alone_is_read(
     hub: LoopbackHub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repo = hub.add("org/gpt", files_of(folder))
+    others = {"README.md": b"words", "consolidated.safetensors": b"", "onnx/model.onnx": b"0"}
+    repo = hub.add("org/gpt", {**files_of(folder), **others})
     with open_source("org/gpt", Reading(cache=True)):
         pass
     hub.stats.reset()

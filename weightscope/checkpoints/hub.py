@@ -41,6 +41,9 @@ from weightscope.errors import (
 )
 
 _LIBRARY = "weightscope"
+# A pattern that fits no file. Without one a snapshot that lacks a README counts as incomplete; whether it has
+# the files that are needed is seen when they are opened.
+_NONE = ("/",)
 Result = TypeVar("Result")
 
 
@@ -212,9 +215,15 @@ def is_offline() -> bool:
 
 
 def cached_snapshot(
-    repo_id: str, revision: str | None, *, repo_type: str = "model", patterns: Sequence[str] | None = None
+    repo_id: str, revision: str | None, *, repo_type: str = "model", patterns: Sequence[str] = _NONE
 ) -> Path:
     """The folder of a commit in the cache, without a request.
+
+    Args:
+        repo_id: As given.
+        revision: Branch, tag or commit; None for the default branch.
+        repo_type: `model` or `dataset`.
+        patterns: Of files that must be there.
 
     Raises:
         CheckpointNotFound: The cache has none.
@@ -225,7 +234,7 @@ def cached_snapshot(
                 repo_id,
                 repo_type=repo_type,
                 revision=revision,
-                allow_patterns=list(patterns) if patterns else None,
+                allow_patterns=list(patterns),
                 local_files_only=True,
             )
         ),

@@ -46,9 +46,9 @@ class HubSource(SafetensorsSource):
         """Sent so far; those of huggingface_hub count once a call."""
         return self._repository.requests + self._downloader.requests
 
-    def reads_columns(self, info: TensorInfo) -> bool:
-        """Not what is streamed."""
-        return not isinstance(self._shards[info.shard], RemoteShard)
+    def is_remote(self, info: TensorInfo) -> bool:
+        """What the cache does not have."""
+        return isinstance(self._shards[info.shard], RemoteShard)
 
     def interrupt(self) -> None:
         """Let reads that are under way in other threads fail soon."""

@@ -105,9 +105,9 @@ class Source(ABC):
             found = self.read(piece, buffer[row * size : (row + 1) * size])
         return buffer.view(found.dtype).view(rows, stop - start)
 
-    def reads_columns(self, info: TensorInfo) -> bool:
-        """Whether `read_columns` is worth while: over a network a request for each row is not."""
-        return True
+    def is_remote(self, info: TensorInfo) -> bool:
+        """Whether a tensor comes over a network."""
+        return False
 
     def interrupt(self) -> None:  # noqa: B027 - local reads end by themselves
         """Let reads that are under way in other threads fail soon."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -124,6 +126,8 @@ def analyze(
             "Its journal lies in the folder of its report, and none was named.",
             "Add --out DIR.",
         )
+    if quiet or not sys.stderr.isatty():  # before huggingface_hub is loaded, which reads it once
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     in_their_columns = _parse_schema(schema, needs_folder=out is None and not dry_run)
     options = Options(
         groups=parse_groups(groups),
@@ -165,8 +169,9 @@ def analyze(
                     checkpoint, options, journal=journal, resume=resume, progress=observe
                 )
         except KeyboardInterrupt:
-            left = f" The same command with --resume goes on from '{journal}'." if journal else ""
-            typer.echo(f"Interrupted.{left}", err=True)
+            left = journal is not None and journal.exists()  # not if nothing was done yet
+            more = f" The same command with --resume goes on from '{journal}'." if left else ""
+            typer.echo(f"Interrupted.{more}", err=True)
             raise typer.Exit(130) from None
     files: list[Path] = analysis.save(out, plots=not no_plots, schema=schema) if out is not None else []
     if as_json:

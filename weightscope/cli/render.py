@@ -105,7 +105,7 @@ def print_whole(out: Console, table: Table) -> None:
 
 def _over_all(entry: Mapping[str, Any]) -> Text:
     return Text(
-        "over QKV, O, M1, G, M2:\n"
+        f"over {', '.join(entry['groups'])}:\n"
         f"  mean of 1/stable rank {figure(entry['mean_inverse_stable_rank'])}, "
         f"harmonic mean of stable rank {figure(entry['harmonic_mean_stable_rank'])}"
     )
@@ -159,9 +159,13 @@ def dry_run(checkpoint: Checkpoint, found: Estimate, *, as_json: bool) -> None:
     out.print(Text(f"memory for tensors and solvers: {byte_count(found.memory_bytes)} on {found.device}"))
     if found.streamed:
         out.print(Text(f"matrices that do not fit as a whole and are read in blocks: {found.streamed}"))
-    out.print(
-        Text(f"time: about {found.estimated_seconds:.2g} s (an estimate, with the files in the page cache)")
-    )
+    out.print(Text(f"time: about {duration(found.estimated_seconds)} ({_what_is_estimated(found)})"))
+
+
+def _what_is_estimated(found: Estimate) -> str:
+    if found.download_bytes:
+        return f"an estimate, beside the download of {byte_count(found.download_bytes)}"
+    return "an estimate, with the files in the page cache"
 
 
 def inspection(found: Inspection) -> None:
@@ -218,6 +222,13 @@ def figure(value: float | None) -> str:
     if value == 0 or 1e-3 <= abs(value) < 100:
         return f"{value:#.3g}"
     return f"{value:.2e}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best."""
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def byte_count(count: int) -> str:

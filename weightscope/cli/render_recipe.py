@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from weightscope.cli.render import NOTHING, byte_count, console, figure, print_whole
+from weightscope.cli.render import NOTHING, byte_count, console, duration, figure, print_whole
 from weightscope.recipes.inspecting import SIZES, Comparison
 from weightscope.recipes.outcome import stated
 from weightscope.recipes.spec import InspectRecipe
@@ -79,7 +79,9 @@ def _plan_analysis(recipe: AnalyzeRecipe, folder: Path, *, resume: bool) -> bool
                 Text(f"  memory for tensors and solvers: {byte_count(cost.memory_bytes)} on {cost.device}")
             )
             out.print(
-                Text(f"  time: about {cost.estimated_seconds:.2g} s (an estimate, files in the page cache)")
+                Text(
+                    f"  time: about {duration(cost.estimated_seconds)} (an estimate, files in the page cache)"
+                )
             )
     return failing
 

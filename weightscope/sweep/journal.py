@@ -126,7 +126,7 @@ def _read(path: Path, run: Mapping[str, Any]) -> tuple[list[MatrixNumbers], int]
         if expected.get(name) != found.get(name):
             raise JournalMismatch(
                 f"The run of '{path}' was to be resumed.",
-                f"It had another {name}: {_short(found.get(name))}, and now {_short(expected.get(name))}.",
+                _difference(name, found.get(name), expected.get(name)),
                 "Run it as it was begun, or leave out --resume to start anew.",
             )
     return [_from_record(record) for record in records[1:]], length
@@ -174,6 +174,14 @@ def _lock(descriptor: int, path: Path) -> None:
         ) from None
     except OSError:  # a file system without locks
         return
+
+
+def _difference(name: str, then: Any, now: Any) -> str:
+    """What differs, as deep as it lies."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        key = next(key for key in (*now, *then) if now.get(key) != then.get(key))
+        return _difference(key, then.get(key), now.get(key))
+    return f"It had another {name}: {_short(then)}, and now {_short(now)}."
 
 
 def _short(value: Any) -> str:

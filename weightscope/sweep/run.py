@@ -92,6 +92,8 @@ def run_sweep(
         if observe:
             observe(progress)
 
+    if observe:
+        observe(progress)  # what there is to do, before the first of it is done
     with torch.inference_mode():
         for segment in plan.segments:
             # Each begins with nothing of the memory that the one before took.
