@@ -6,12 +6,14 @@ offsets relative to the end of the header, covering the data without holes or ov
 allocated or trusted before it has been checked against the size of the file.
 """
 
+import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from reprlib import repr as brief  # bounded in length and depth, whatever a header holds
-from typing import Any
+from typing import Any, NamedTuple
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header_json import (
@@ -30,10 +32,10 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 64
 # Past this, products of dimensions leave the 64-bit integers every reader computes with.
 MAX_ELEMENTS = 2**63 - 1
+_BITS = {name: element.bits for name, element in ELEMENT_TYPES.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):  # made in a third of the time that a frozen dataclass takes
     """What a header says of one tensor."""
 
     name: str
@@ -119,11 +121,13 @@ def parse_header(header: bytes, *, shard: str, file_bytes: int) -> list[TensorIn
         CheckpointFormatError: Anything in it contradicts the format, itself or the file's size.
     """
     check_bounds(header, shard)
-    entries = parse_json(header, shard)
-    _check_metadata(entries.pop("__metadata__", None), shard)
     data_start = 8 + len(header)
-    tensors = [_parse_entry(name, entry, shard, data_start) for name, entry in entries.items()]
-    tensors.sort(key=attrgetter("start", "stop"))
+    with _collector_paused():
+        entries = parse_json(header, shard)
+        _check_metadata(entries.pop("__metadata__", None), shard)
+        _check_names(entries, shard)
+        tensors = [_parse_entry(name, entry, shard, data_start) for name, entry in entries.items()]
+        tensors.sort(key=attrgetter("start", "stop"))
     expected = data_start
     for info in tensors:
         if info.start != expected:
@@ -146,6 +150,18 @@ def parse_header(header: bytes, *, shard: str, file_bytes: int) -> list[TensorIn
     return tensors
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Nothing made here is part of a cycle, and to look for one takes a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _check_metadata(metadata: Any, shard: str) -> None:
     if metadata is None:
         return
@@ -158,15 +174,22 @@ def _check_metadata(metadata: Any, shard: str) -> None:
         raise broken(shard, "Its '__metadata__' holds what is no text.") from None
 
 
+def _check_names(names: Collection[str], shard: str) -> None:
+    if "".join(names).isprintable() and max(map(len, names), default=0) <= MAX_NAME_CHARACTERS:
+        return
+    for name in names:
+        if len(name) > MAX_NAME_CHARACTERS:
+            raise broken(shard, f"Its header names a tensor with {len(name):,} characters, {name[:40]!r}….")
+        if not name.isprintable():  # nor is a lone surrogate
+            raise broken(shard, f"Its header names a tensor {name!r}, with unprintable characters.")
+
+
 def _parse_entry(name: str, entry: Entry | Any, shard: str, data_start: int) -> TensorInfo:
-    if len(name) > MAX_NAME_CHARACTERS:
-        raise broken(shard, f"Its header names a tensor with {len(name):,} characters, {name[:40]!r}….")
-    if not name.isprintable():  # nor is a lone surrogate
-        raise broken(shard, f"Its header names a tensor {name!r}, with unprintable characters.")
     if type(entry) is not tuple:
         raise _no_entry(name, entry, shard)
-    dtype, shape, offsets = entry
-    if type(dtype) is not str or dtype not in ELEMENT_TYPES:
+    dtype, shape, begin, end = entry
+    bits = _BITS.get(dtype) if type(dtype) is str else None
+    if bits is None:
         raise broken(shard, f"Tensor {name!r} has the unknown dtype {brief(dtype)}.")
     elements = 1
     for size in shape:
@@ -178,23 +201,20 @@ def _parse_entry(name: str, entry: Entry | Any, shard: str, data_start: int) -> 
             raise _impossible_shape(name, shape, shard)
     if len(shape) > MAX_DIMENSIONS:
         raise _impossible_shape(name, shape, shard)
-    begin, end = offsets if len(offsets) == 2 else (None, None)
     if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= MAX_ELEMENTS:
-        raise broken(shard, f"Tensor {name!r} has the impossible offsets {brief([*offsets])}.")
-    bits = elements * ELEMENT_TYPES[dtype].bits
-    if bits != 8 * (end - begin):
+        raise broken(shard, f"Tensor {name!r} has the impossible offsets {brief([begin, end])}.")
+    if elements * bits != 8 * (end - begin):
+        needed = elements * bits / 8
         raise broken(
             shard,
-            f"Tensor {name!r} of shape {brief([*shape])} and dtype {dtype} needs {bits / 8:,g} bytes and its "
+            f"Tensor {name!r} of shape {brief([*shape])} and dtype {dtype} needs {needed:,g} bytes and its "
             f"offsets span {end - begin:,}.",
         )
-    return TensorInfo(
-        name=name, dtype=dtype, shape=shape, shard=shard, start=data_start + begin, stop=data_start + end
-    )
+    return TensorInfo(name, dtype, shape, shard, data_start + begin, data_start + end)
 
 
 def _no_entry(name: str, entry: Any, shard: str) -> CheckpointFormatError:
-    if not isinstance(entry, dict) or not entry.keys() >= FIELDS:
+    if not isinstance(entry, dict) or not entry.keys() >= set(FIELDS):
         return broken(shard, f"Tensor {name!r} has no dtype, shape and data_offsets in the header.")
     if not isinstance(entry["shape"], list):
         return _impossible_shape(name, entry["shape"], shard)

@@ -20,9 +20,9 @@ _ENTRY_VALUES = 16
 # Beside the tensors': an adapter's metadata have a hundred.
 _METADATA_VALUES = 10_000
 
-FIELDS = {"dtype", "shape", "data_offsets"}
-Entry = tuple[Any, tuple[Any, ...], tuple[Any, ...]]
-"""What a tensor's entry says of dtype, shape and offsets; as lists they would keep the collector busy."""
+FIELDS = ("dtype", "shape", "data_offsets")
+Entry = tuple[Any, tuple[Any, ...], Any, Any]
+"""What a tensor's entry says: dtype, shape and two offsets. In lists they would keep the collector busy."""
 
 
 def broken(shard: str, found: str) -> CheckpointFormatError:
@@ -58,13 +58,21 @@ def parse_json(header: bytes, shard: str) -> dict[str, Any]:
     """
 
     def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Entry:
+        if len(pairs) == 3:  # nearly every entry is written so, and no dict needs to be made of it
+            (first, dtype), (second, shape), (third, offsets) = pairs
+            if (
+                (first, second, third) == FIELDS
+                and type(shape) is type(offsets) is list
+                and len(offsets) == 2
+            ):
+                return dtype, tuple(shape), *offsets
         fields = dict(pairs)
         if len(fields) != len(pairs):
             twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
             raise broken(shard, f"Its header has the key {twice[:200]!r} more than once.")
         shape, offsets = fields.get("shape"), fields.get("data_offsets")
-        if type(shape) is list and type(offsets) is list and "dtype" in fields:
-            return fields["dtype"], tuple(shape), tuple(offsets)
+        if "dtype" in fields and type(shape) is type(offsets) is list and len(offsets) == 2:
+            return fields["dtype"], tuple(shape), *offsets
         return fields
 
     def no_constant(text: str) -> NoReturn:
