@@ -8,12 +8,14 @@ from time import process_time
 from typing import Any
 
 import pytest
+import torch
 
 from tests.checkpoints.fuzzing import value
-from tests.factories import GPT2_CONFIG, write_gpt2
+from tests.factories import GPT2_CONFIG, write_checkpoint, write_gpt2
 from weightscope.analysis import plan_analysis
 from weightscope.checkpoint import open_checkpoint
 from weightscope.checkpoints.stream import open_source
+from weightscope.cli import render
 from weightscope.errors import CheckpointFormatError, WeightscopeError
 from weightscope.inspection import inspect
 from weightscope.options import Options
@@ -80,12 +82,13 @@ def test_a_config_with_a_key_twice_is_read_as_transformers_reads_it(tmp_path: Pa
 
 ODD = [
     None, True, False, 0, -1, 1.5, 1e308, float("nan"), float("inf"), 10**30, 10**4000, "", "12",
-    "x" * 100_000, "\x1b[2J", "[/b]", "é🙂", [], [1], ["x"] * 1000, [[["x"]]], {}, {"a": {"b": []}}, [None, 1, {}],
+    "x" * 100_000, "\x1b[2J", "[/b]", "é🙂", [], [1], ["x"] * 1000, [[["x"]]], {}, {"a": {"b": []}},
+    [None, 1, {}],
 ]  # fmt: skip
 KEYS = [
     "model_type", "architectures", "n_layer", "n_embd", "n_head", "n_inner", "vocab_size",
-    "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size", "quantization_config",
-    "compression_config", "quantization", "torch_dtype", "text_config",
+    "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+    "quantization_config", "compression_config", "quantization", "torch_dtype", "text_config",
 ]  # fmt: skip
 
 
@@ -111,6 +114,25 @@ def test_every_key_of_a_config_may_be_anything(key: str, tmp_path: Path) -> None
     for odd in ODD:
         (tmp_path / "config.json").write_text(json.dumps({**GPT2_CONFIG, key: odd}))
         assert_known(tmp_path)
+
+
+def test_names_with_brackets_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path, {"a[/b].weight": torch.ones(2, 2), "[red]c.weight": torch.ones(2, 2)}, {})
+    render.inspection(inspect(tmp_path))
+    printed = capsys.readouterr().out
+    assert "a[/b].weight" in printed
+    assert "[red]c.weight" in printed
+
+
+@pytest.mark.parametrize("name", ["layers.0.a{}.q_proj.weight", "layers.0.x.{}.q_proj.weight"])
+def test_names_that_follow_no_rule(name: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, {name.format(number): torch.ones(1, 1) for number in range(1500)}, {})
+    started = process_time()
+    found = inspect(tmp_path)
+    assert process_time() - started < 5
+    assert len(found.guesses) == 1000
+    assert any("No role was guessed for 500 tensors" in note for note in found.notes)
+    assert sum(group.matrices for group in found.groups) == 1500
 
 
 def test_configs_of_anything(tmp_path: Path) -> None:

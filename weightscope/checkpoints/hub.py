@@ -181,11 +181,8 @@ def _entries(repo_id: str, files: Iterable[Any]) -> dict[str, HubEntry]:
     for file in files:
         path, size, blob = file.rfilename, file.size, file.blob_id or ""
         sha256 = (file.lfs.sha256 if file.lfs else "") or ""
-        if (
-            not all(isinstance(text, str) for text in (path, blob, sha256))
-            or type(size) is not int
-            or size < 0
-        ):
+        texts = all(isinstance(text, str) for text in (path, blob, sha256))
+        if not texts or type(size) is not int or size < 0:
             raise _bad_listing(repo_id, f"It lists the file {brief(path)} with {brief(size)} bytes.")
         if path in entries:
             raise _bad_listing(repo_id, f"It lists the file {brief(path)} twice.")
