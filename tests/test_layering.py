@@ -12,9 +12,9 @@ import weightscope
 PACKAGE = Path(weightscope.__file__).parent
 # Lowest first; within a folder, each file may import those before it.
 _FOLDERS = {
-    "checkpoints": "dtypes header reference reading json_object listing folder source safetensors digests "
-    "local memory pickled local_source patience transport remote ranges download hub_errors hub "
-    "repository hub_source quantized stream",
+    "checkpoints": "dtypes json_bounds header_json header reference reading json_object listing folder "
+    "source safetensors digests local memory pickled local_source patience transport remote ranges "
+    "download hub_errors hub repository hub_source quantized stream",
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
     "spectra": "workspace precision moments gram probes accumulate stack_gram lanczos bounds extremal "
     "gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "

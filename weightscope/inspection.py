@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Unpack
 
 from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
@@ -13,6 +14,9 @@ from weightscope.families.spec import Group
 
 if TYPE_CHECKING:
     from weightscope.checkpoints.stream import Openable
+
+# A config names one.
+_MOST_ARCHITECTURES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
     return Inspection(
         checkpoint=checkpoint.source.reference,
         family=checkpoint.detection.spec.name,
-        architectures=tuple(_printable(name) for name in architectures)
+        architectures=tuple(_printable(name) for name in architectures[:_MOST_ARCHITECTURES])
         if isinstance(architectures, list)
         else (),
         layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
@@ -123,8 +127,8 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
 
 
 def _printable(name: object) -> str:
-    """A config is somebody else's text: nothing in it may command the terminal."""
-    return str(name) if str(name).isprintable() else repr(name)
+    """A config is somebody else's text: nothing in it may command the terminal, or flood it."""
+    return name if isinstance(name, str) and name.isprintable() and len(name) <= 200 else brief(name)
 
 
 def _first(matrices: tuple[Matrix, ...], groups: tuple[Group, ...], *, axis: int) -> int | None:

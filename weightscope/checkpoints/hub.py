@@ -8,13 +8,15 @@ environment variables set.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from re import fullmatch
+from reprlib import repr as brief
 from threading import Lock
 from time import sleep
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from huggingface_hub import (
     DatasetInfo,
@@ -103,16 +105,10 @@ class HubRepository:
             ),
             f"The repository {repo_id!r}{f' at {revision!r}' if revision else ''} was asked for.",
         )
-        self.commit = info.sha or ""
-        self.entries: Mapping[str, HubEntry] = {
-            file.rfilename: HubEntry(
-                path=file.rfilename,
-                size=file.size or 0,
-                blob=file.blob_id or "",
-                sha256=file.lfs.sha256 if file.lfs else "",
-            )
-            for file in info.siblings or ()
-        }
+        self.commit: str = info.sha or ""
+        if not isinstance(self.commit, str) or not fullmatch("[0-9a-f]{40}", self.commit):
+            raise _bad_listing(repo_id, f"It names the commit {brief(self.commit)}.")
+        self.entries: Mapping[str, HubEntry] = _entries(repo_id, info.siblings or ())
 
     def file(self, path: str) -> HubFile:
         """A file of `entries`, to be read by ranges."""
@@ -202,6 +198,29 @@ class HubFile(RemoteFile):
         if etag and self.entry.sha256 and etag != self.entry.sha256:
             raise changed(self, f"The Hub says that its SHA-256 is {etag[:64]}, and the listing another.")
         return address
+
+
+def _entries(repo_id: str, files: Iterable[Any]) -> dict[str, HubEntry]:
+    """The listing, whose every field is what a server chose to send."""
+    entries: dict[str, HubEntry] = {}
+    for file in files:
+        path, size, blob = file.rfilename, file.size, file.blob_id or ""
+        sha256 = (file.lfs.sha256 if file.lfs else "") or ""
+        texts = all(isinstance(text, str) for text in (path, blob, sha256))
+        if not texts or type(size) is not int or size < 0:
+            raise _bad_listing(repo_id, f"It lists the file {brief(path)} with {brief(size)} bytes.")
+        if path in entries:
+            raise _bad_listing(repo_id, f"It lists the file {brief(path)} twice.")
+        entries[path] = HubEntry(path=path, size=size, blob=blob, sha256=sha256)
+    return entries
+
+
+def _bad_listing(repo_id: str, found: str) -> CheckpointFormatError:
+    return CheckpointFormatError(
+        f"The files of the repository {repo_id!r} were listed.",
+        found,
+        "Check that HF_ENDPOINT is a Hub's, and try again.",
+    )
 
 
 def default_patience() -> Patience:

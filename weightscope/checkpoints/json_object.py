@@ -1,12 +1,21 @@
-"""config.json and its like, from any source: one JSON object, size and depth bounded."""
+"""config.json and its like, from any source: one JSON object; size, depth and number of values bounded."""
 
 import json
 from typing import Any
 
+from weightscope.checkpoints.json_bounds import spells_more_values
 from weightscope.errors import CheckpointFormatError
 
-# A config.json is a few kB; 60 shards of 24,000 tensors make an index of 3 MB.
-MAX_JSON_BYTES = 64_000_000
+# A config.json has a few kB, with the labels of 20,000 classes 2 MB; the index of 140,000 tensors has 15 MB.
+MAX_CONFIG_BYTES = 10_000_000
+MAX_INDEX_BYTES = 64_000_000
+# What fills such an index, and a thousand times what a config holds.
+MAX_VALUES = 600_000
+
+
+def is_index(name: str) -> bool:
+    """Whether a file, or what a message calls it, is the index of shards."""
+    return name.rstrip("'").endswith(".index.json")
 
 
 def check_json_size(size: int, name: str) -> None:
@@ -15,7 +24,7 @@ def check_json_size(size: int, name: str) -> None:
     Raises:
         CheckpointFormatError: It is.
     """
-    if size > MAX_JSON_BYTES:
+    if size > (MAX_INDEX_BYTES if is_index(name) else MAX_CONFIG_BYTES):
         raise _bad_json(name, f"It has {size:,} bytes, far more than such a file needs.")
 
 
@@ -27,15 +36,27 @@ def parse_json_object(content: bytes, name: str) -> dict[str, Any]:
         name: How to call it in an error.
 
     Raises:
-        CheckpointFormatError: They spell none.
+        CheckpointFormatError: They spell none, or far too much, or an index has a key twice.
     """
+    if spells_more_values(content, MAX_VALUES):
+        raise _bad_json(name, f"It holds more than {MAX_VALUES:,} values, far more than such a file needs.")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise _bad_json(name, "It has a key twice, and which of the two is meant is not known.")
+        return found
+
     try:
         text = content.decode("utf-8")
-        parsed = json.loads(text)
+        # A config that was edited by hand may well have a key twice: the last counts, as in transformers.
+        parsed = json.loads(text, object_pairs_hook=unique if is_index(name) else None)
         if "\\u" in text:  # an escaped lone surrogate is JSON and no text: nothing could print or save it
             json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise _bad_json(name, "It is nested too deeply.") from None
+    except CheckpointFormatError:
+        raise
     except ValueError as error:  # not JSON or not UTF-8
         raise _bad_json(name, f"It is not JSON ({str(error)[:80]}).") from None
     if not isinstance(parsed, dict):

@@ -30,7 +30,8 @@ def refuse_quantized(source: Source) -> None:
     for key in _CONFIG_KEYS:
         if settings := source.config.get(key):
             method = settings.get("quant_method") if isinstance(settings, dict) else None
-            name = method if isinstance(method, str) and method.isprintable() else "method unknown"
+            known = isinstance(method, str) and method.isprintable()
+            name = str(method)[:80] if known else "method unknown"
             raise _refusal(source, f"{name} (config.json, {key!r})")
     for suffixes, name in _MARKS:
         found = [next((n for n in source.index if n.endswith(suffix)), None) for suffix in suffixes]

@@ -86,7 +86,8 @@ class RepositoryFolder(Listing):
             return parse_json_object(content, self.shown(name))
         buffer = bytearray(entry.size)
         file = self._repository.file(entry.path)
-        self._downloader.begin(file, coalesce([Wanted(0, memoryview(buffer), name)]))()
+        if buffer:  # of an empty file no byte can be asked for
+            self._downloader.begin(file, coalesce([Wanted(0, memoryview(buffer), name)]))()
         digest = sha256(buffer) if entry.sha256 else sha1(b"blob %d\0" % len(buffer) + buffer)
         if entry.etag and digest.hexdigest() != entry.etag:
             raise changed(file, "Its digest is not the one that the listing names.")

@@ -197,7 +197,8 @@ def inspection(found: Inspection) -> None:
         shapes = [f"{m}×{n}" for m, n in entry.shapes[:3]] + (["…"] if len(entry.shapes) > 3 else [])
         place = " ".join(part for part in (entry.stack, entry.attention_kind, entry.group) if part)
         names = list(entry.parameters[:6]) + (["…"] if len(entry.parameters) > 6 else [])
-        table.add_row(place, str(entry.matrices), ", ".join(shapes), "\n".join(names))
+        # As Text: in a str rich would take a name's brackets for markup.
+        table.add_row(place, str(entry.matrices), ", ".join(shapes), Text("\n".join(names)))
     out.print(table)
     for name, reason in found.skipped[:10]:
         out.print(Text(f"skipped: {name} ({reason})"), soft_wrap=True)

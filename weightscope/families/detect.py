@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from reprlib import repr as brief  # a config is somebody else's text, of any length
 from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
@@ -48,9 +49,11 @@ def detect_family(
         if model_type in spec.model_types:
             if _layer_patterns_found(index, spec):
                 return Detection(spec=spec)
-            return _unknown(index, f"config.json says {model_type!r}, but no tensor has that family's names.")
+            return _unknown(
+                index, f"config.json says {brief(model_type)}, but no tensor has that family's names."
+            )
     if isinstance(model_type, str) and model_type:
-        return _unknown(index, f"The model_type {model_type!r} is not registered.")
+        return _unknown(index, f"The model_type {brief(model_type)} is not registered.")
     best = max(FAMILIES.values(), key=lambda spec: _layer_patterns_found(index, spec))
     if _layer_patterns_found(index, best) == _layer_patterns(best):
         note = () if has_config is False else ("config.json has no model_type: names decided the family.",)

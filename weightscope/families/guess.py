@@ -40,6 +40,8 @@ _ROLES: tuple[tuple[str, Group], ...] = (
     (r"^(lm_head|embed_out|output|unembed\w*)$", Group.UNEMBEDDING),
 )
 _CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
+# Families have below a hundred; names that follow no rule would each be one of their own.
+_MOST_TEMPLATES = 1000
 _CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj")
 
 
@@ -52,7 +54,7 @@ def guess_family(index: TensorIndex) -> FamilySpec:
     patterns: dict[str, MatrixPattern] = {}
     ignored: dict[str, IgnoredPattern] = {}
     for info in index.values():
-        if len(info.shape) < 2:
+        if len(info.shape) < 2 or len(patterns) + len(ignored) >= _MOST_TEMPLATES:
             continue
         template = _template(info.name)
         if re.search(r"\.(masked_)?bias$|mask$", info.name):

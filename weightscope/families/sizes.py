@@ -15,6 +15,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "kv_heads": ("num_key_value_heads", "n_head_kv", "num_kv_heads"),
     "vocabulary": ("vocab_size",),
 }
+# The largest vocabularies are below a million.
+_MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ def read_sizes(config: Mapping[str, Any], own_keys: Mapping[str, str] | None = N
     found: dict[str, int | None] = {}
     for size, keys in _KEYS.items():
         candidates = (own_keys[size], *keys) if size in own_keys else keys
-        # bool is an int to Python; a size below 1 is none.
+        # bool is an int to Python; a size below 1 is none, nor is one beyond any model.
         values = (config.get(key) for key in candidates)
-        found[size] = next((v for v in values if type(v) is int and v > 0), None)
+        found[size] = next((v for v in values if type(v) is int and 0 < v <= _MOST), None)
     return ConfigSizes(**found)

@@ -137,7 +137,7 @@ def _too_large(smallest: Fitted, needs: Needs, limit: int | None) -> DeviceMemor
     how = "in blocks" if largest.stream else "exact"
     return DeviceMemoryError(
         f"The sweep was to take at most {(limit or 0) / 2**30:.2f} GiB.",
-        f"It needs {needed / 2**30:.2f} GiB: {_CONSTANT / 2**30:.2f} whatever the checkpoint, and the rest for "
+        f"It needs {needed / 2**30:.2f} GiB: {_CONSTANT / 2**30:.2f} whatever the checkpoint, the rest for "
         f"its largest matrix ({rows}x{columns}), {how} and with room for the solvers.",
         f"Pass --memory {needed / 2**30 + 0.01:.2f}GiB if that much is free, or select smaller groups with "
         "--groups.",
