@@ -359,7 +359,7 @@ def test_files_that_are_no_text(tmp_path):
         for before, name in zip("abcdefg", "bcdefgh", strict=True)
     )
     assert "too large" in str(refused(written(tmp_path, bomb)))
-    assert "holds a value that cannot be read" in str(refused(written(tmp_path, f"title: {'1' * 5000}")))
+    assert "holds a value of 5,000 characters" in str(refused(written(tmp_path, f"title: {'1' * 5000}")))
 
 
 # ------------------------------------------------------------------------------- references

@@ -66,4 +66,6 @@ def test_rows_without_numbers_are_counted_and_left_out():
 def test_an_empty_table_has_an_empty_summary():
     found = summarise(build_table([], SCHEMA))
     assert found["groups"] == []
-    assert found["all"] == {"mean_inverse_stable_rank": None, "harmonic_mean_stable_rank": None}
+    assert found["all"] == {
+        "groups": [], "mean_inverse_stable_rank": None, "harmonic_mean_stable_rank": None,
+    }  # fmt: skip

@@ -59,6 +59,14 @@ def check_writable(folder: Path) -> None:
         OutputError: It cannot.
     """
     try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise OutputError(
+            f"Results were to be written to {str(folder)!a}.",
+            "Its name is no text, which some of the files' formats need.",
+            "Choose a folder with another name.",
+        ) from None
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from weightscope.families.spec import Group
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -40,8 +38,9 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _in_order(groups: pd.Series[str]) -> list[str]:
-    """The groups that are there, in the order of the table."""
-    return [str(group) for group in Group if group in set(groups)]
+    """The groups that are there, what stands for the attention first."""
+    there = set(groups)
+    return [name for name in ("QKV", "Q", "K", "V", "O", "M1", "G", "M2") if name in there]
 
 
 def _of_rows(rows: pd.DataFrame) -> dict[str, Any]:

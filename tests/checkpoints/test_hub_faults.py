@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 import time
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import torch
 from tests.factories import gpt2_tensors, write_gpt2
 from tests.hub.server import LoopbackHub
 from weightscope.checkpoints import ranges
-from weightscope.checkpoints.patience import Patience
+from weightscope.checkpoints.patience import Patience, seconds_asked
 from weightscope.checkpoints.reading import Reading
+from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
+from weightscope.checkpoints.transport import Transport
 from weightscope.errors import AccessDenied, CheckpointFormatError, TransferError, WeightscopeError
 
 SHARD = "model-00002-of-00002.safetensors"
@@ -46,6 +51,29 @@ def read_all(connections: int = 3) -> None:
     with open_source("org/gpt", Reading(connections=connections)) as source:
         read = source.read_all(list(source.index.values()))
         assert all(torch.equal(got, expected[name]) for name, got in zip(source.index, read, strict=True))
+
+
+class Redirecting:
+    """A server that sends everyone on."""
+
+    def __init__(self, address: str) -> None:
+        answer = f"HTTP/1.1 302 Found\r\nLocation: {address}\r\nContent-Length: 0\r\n\r\n".encode()
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(answer)
+
+        self._server = socketserver.TCPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}/x"
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 SURVIVED: list[tuple[str, dict[str, Any]]] = [
@@ -187,3 +215,50 @@ def test_closing_ends_what_is_under_way(repo: LoopbackHub) -> None:
     assert not thread.is_alive()
     assert time.monotonic() - started < 2
     assert isinstance(failures[0], TransferError)
+
+
+def test_a_close_wakes_who_waits_for_jobs_that_never_ran(repo: LoopbackHub) -> None:
+    """One connection, many requests: those in the queue are cancelled, and nobody tells `as_completed`."""
+    from threading import Thread
+
+    repo.shape(bytes_per_second_per_connection=100_000)
+
+    def read(source: Source) -> None:
+        with pytest.raises(TransferError):
+            source.read_all(list(source.index.values()))
+
+    for _ in range(3):
+        source = open_source("org/gpt", Reading(connections=1))
+        reader = Thread(target=read, args=(source,))
+        reader.start()
+        time.sleep(0.2)
+        source.close()
+        reader.join(5)
+        assert not reader.is_alive()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://h:99999/",
+        "http://h:abc/",
+        "http://[::1/x",
+        "http://a..b/",
+        "/\u00e9",
+        "ftp://x/y",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_redirect_to_an_address_that_is_none(address: str) -> None:
+    transport = Transport(timeout=1)
+    with Redirecting(address) as url, pytest.raises((TransferError, HTTPException)) as caught:
+        transport.get(url, {})
+    transport.close()
+    assert "passwd" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "1 Jan 2030 00:00 +99999999999", "x" * 9999]
+)
+def test_a_date_that_is_none_asks_for_nothing(date: str) -> None:
+    assert seconds_asked({"Retry-After": date}) is None

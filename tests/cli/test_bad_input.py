@@ -463,7 +463,7 @@ def test_family_files_on_which_the_yaml_reader_stumbles(text: str, tmp_path: Pat
     [
         pytest.param("nonsense", ["'nonsense'", "gpt2"], id="nonsense"),
         pytest.param("absent.yaml", ["No such file"], id="absent file"),
-        pytest.param(".", ["Is a directory"], id="folder"),
+        pytest.param(".", ["no regular file"], id="folder"),
         pytest.param("x" * 5000, [], id="long"),
         pytest.param("~no-such-user/x.yaml", [], id="no such user"),
     ],

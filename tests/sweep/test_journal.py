@@ -91,7 +91,7 @@ def test_progress_starts_where_the_journal_ends(whole, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"rtol": 1e-5}, "options"), ({"layers": 0}, "options"), ({"seed": 1}, "options")],
+    [({"rtol": 1e-5}, "rtol"), ({"layers": 0}, "layers"), ({"seed": 1}, "seed")],
 )
 def test_another_run_is_refused_and_its_journal_kept(whole, tmp_path, options, named):
     folder, _, content = whole

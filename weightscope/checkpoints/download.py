@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from http.client import HTTPException
 from threading import Event, Lock
 from time import monotonic
@@ -82,11 +82,27 @@ class Downloader:
         if self._closed.is_set():
             raise _closed(file)
         jobs = [self._pool.submit(self._fetch, file, one) for one in ranges]
+        # Not `as_completed`: it is never told of jobs that are cancelled while they wait for a thread.
+        over, left = Event(), len(jobs)
+
+        def note(job: Future[None]) -> None:
+            nonlocal left
+            with self._lock:
+                left -= 1
+                last = left == 0
+            if last or job.cancelled() or job.exception():
+                over.set()
+
+        for job in jobs:
+            job.add_done_callback(note)
 
         def finish() -> None:
             try:
-                for job in as_completed(jobs):
-                    job.result()
+                if jobs:
+                    over.wait()
+                for job in jobs:
+                    if job.done():
+                        job.result()
             except CancelledError:
                 raise _closed(file) from None
             finally:
@@ -102,7 +118,7 @@ class Downloader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fetch(self, file: RemoteFile, wanted: ByteRange) -> None:
-        cursor, failures = _Cursor(wanted), 0
+        cursor, failures, tries = _Cursor(wanted), 0, 0
         address = file.address()
         while not cursor.done:
             before = cursor.position
@@ -113,7 +129,8 @@ class Downloader:
             except (Failure, OSError, HTTPException) as error:
                 failure = _as_failure(error, file, address)
                 came = cursor.position > before and not failure.slow
-                failures = 1 if came else failures + 1
+                tries += 1
+                failures = 1 if came and tries < self._patience.most_tries else failures + 1
                 self._pause(file, cursor.position, failures, failure)
                 if failure.expired:
                     address = file.address(after=address)

@@ -14,8 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from re import fullmatch
 from reprlib import repr as brief
-from threading import Lock
-from time import sleep
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 from huggingface_hub import (
@@ -33,7 +32,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from weightscope.checkpoints.hub_errors import as_ours, is_passing, is_unknown_name, seconds_asked_by
 from weightscope.checkpoints.patience import Patience
 from weightscope.checkpoints.remote import Address, RemoteFile, changed
-from weightscope.checkpoints.transport import origin
+from weightscope.checkpoints.transport import check_redirect, origin
 from weightscope.errors import (
     CheckpointFormatError,
     CheckpointNotFound,
@@ -94,7 +93,7 @@ class HubRepository:
     ) -> None:
         self.repo_id, self.requests, self._revision = repo_id, 0, revision
         self._type = repo_type
-        self._patience, self._lock = patience, Lock()
+        self._patience, self._lock, self._closed = patience, Lock(), Event()
         self._api = HfApi(library_name=_LIBRARY)
         describe: Callable[..., ModelInfo | DatasetInfo] = (
             self._api.dataset_info if repo_type == "dataset" else self._api.model_info
@@ -133,6 +132,7 @@ class HubRepository:
             ),
             f"The file {path!r} of {self.repo_id!r} at commit {self.commit[:12]} was asked for.",
         )
+        check_redirect(self._api.endpoint, found.location)
         headers = {"User-Agent": _LIBRARY, "Accept-Encoding": "identity"}
         if origin(found.location) == origin(self._api.endpoint):  # the token is for no other
             headers = {**build_hf_headers(token=self._api.token, library_name=_LIBRARY), **headers}
@@ -168,7 +168,11 @@ class HubRepository:
     def _ask(self, call: Callable[[], Result], asked: str) -> Result:
         with self._lock:
             self.requests += 1
-        return patiently(call, asked, self._patience)
+        return patiently(call, asked, self._patience, self._closed)
+
+    def close(self) -> None:
+        """Ask no more: what waits for another try gives up."""
+        self._closed.set()
 
 
 class HubFile(RemoteFile):
@@ -308,7 +312,9 @@ def dataset_files(
     return repository.download(wanted)
 
 
-def patiently(call: Callable[[], Result], asked: str, patience: Patience) -> Result:
+def patiently(
+    call: Callable[[], Result], asked: str, patience: Patience, closed: Event | None = None
+) -> Result:
     """What a function of huggingface_hub returns, tried again where that may help.
 
     Raises:
@@ -326,4 +332,5 @@ def patiently(call: Callable[[], Result], asked: str, patience: Patience) -> Res
             pause = patience.wait(failures, seconds_asked_by(error)) if is_passing(error) else None
             if pause is None:
                 raise as_ours(error, asked, tries) from None
-            sleep(pause)
+            if (closed or Event()).wait(pause):
+                raise TransferError(asked, "The checkpoint was closed.", "Open it again.") from None

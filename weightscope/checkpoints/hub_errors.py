@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -9,15 +10,21 @@ from collections.abc import Iterator
 from huggingface_hub import errors
 
 from weightscope.checkpoints.patience import seconds_asked
-from weightscope.errors import AccessDenied, CheckpointNotFound, TransferError, WeightscopeError
+from weightscope.errors import AccessDenied, CheckpointNotFound, OutputError, TransferError, WeightscopeError
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
+_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+    errno.ENAMETOOLONG, errno.EIO, errno.EFBIG,
+}  # fmt: skip
 # The client that huggingface_hub uses has changed its name twice.
 _CLIENTS = ("httpx", "httpcore", "requests", "urllib3")
 
 
 def is_passing(error: Exception) -> bool:
     """Whether trying again may help."""
+    if _of_disk(error):
+        return False
     status = _status(error)
     if status is not None:
         return status in _PASSING
@@ -42,6 +49,12 @@ def as_ours(error: Exception, asked: str, tries: int) -> WeightscopeError:
     known = _by_kind(error, asked) or _by_status(error, asked, tries)
     if known:
         return known
+    if disk := _of_disk(error):
+        return OutputError(
+            asked,
+            f"The Hub's cache could not be written: {disk.strerror}.",
+            "Make room there or name another folder in HF_HOME; without --cache nothing is written.",
+        )
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return TransferError(
@@ -131,6 +144,18 @@ def _by_status(error: Exception, asked: str, tries: int) -> WeightscopeError | N
         asked,
         f"The Hub answered {status}, {tries} {'times' if tries > 1 else 'time'}.",
         "Try again later; with --cache what was downloaded earlier is used.",
+    )
+
+
+def _of_disk(error: Exception) -> OSError | None:
+    """The failure of this machine's disk behind an error."""
+    return next(
+        (
+            cause
+            for cause in _causes(error)
+            if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno in _DISK
+        ),
+        None,
     )
 
 

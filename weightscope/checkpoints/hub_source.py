@@ -52,11 +52,12 @@ class HubSource(SafetensorsSource):
 
     def interrupt(self) -> None:
         """Let reads that are under way in other threads fail soon."""
+        self._repository.close()
         self._downloader.close()
 
     def close(self) -> None:
         """Close files and connections."""
-        self._downloader.close()
+        self.interrupt()
         super().close()
 
 
@@ -152,13 +153,23 @@ def _stream(
                 shards[name] = LocalFile(local, name, etag=repository.entries[path].etag)
             else:
                 shards[name] = RemoteShard(repository.file(path), downloader)
-        with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
-            headers = list(pool.map(lambda shard: shard.header(), shards.values()))
+        headers = _headers(list(shards.values()))
         return HubSource(shown, folder, files, shards, headers, repository=repository, downloader=downloader)
     except BaseException:
+        repository.close()
+        downloader.close()
         for shard in shards.values():
             shard.close()
         raise
+
+
+def _headers(shards: Sequence[ShardFile]) -> list[bytes]:
+    """Of every shard, many at once; when one fails the others are not waited for."""
+    pool = ThreadPoolExecutor(_HEADERS_AT_ONCE)
+    try:
+        return list(pool.map(lambda shard: shard.header(), shards))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _open_cached(shown: str, reference: CheckpointRef, snapshot: Path, reading: Reading) -> Source:

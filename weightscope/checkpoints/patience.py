@@ -16,6 +16,8 @@ class Patience:
 
     tries: int = 6
     """In a row without a byte."""
+    most_tries: int = 1000
+    """Of one range, after which bytes that come make up for no failure."""
     first_wait: float = 0.5
     """Seconds, after the first failure; each wait is twice the one before."""
     longest_wait: float = 8.0
@@ -58,7 +60,7 @@ def seconds_asked(headers: Headers) -> float | None:
     if text:
         try:
             date = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return None
         return max(0.0, (date - datetime.now(UTC)).total_seconds()) if date.tzinfo else None
     limit = search(r"\br=0\b.*?;\s*t=(\d{1,9})\b", headers.get("ratelimit") or "")

@@ -90,6 +90,16 @@ class Transport:
             HTTPException: What came is no HTTP.
             TransferError: Too many redirects, one to an unsafe place, or the transport is closed.
         """
+        try:
+            return self._get(url, headers)
+        except ValueError as error:  # of a port, a name or a character that no address has
+            raise TransferError(
+                f"A file was asked for from {_host(url)}.",
+                f"The server sent us on to an address that is none ({str(error)[:80]}).",
+                "Check HF_ENDPOINT and the network; a login page of the network may be in the way.",
+            ) from None
+
+    def _get(self, url: str, headers: Mapping[str, str]) -> Answer:
         sent = dict(headers)
         for _ in range(_MOST_REDIRECTS + 1):
             answer = self._ask(urlsplit(url), sent)
@@ -100,10 +110,10 @@ class Transport:
             target = urljoin(url, location)
             if origin(target) != origin(url):
                 sent = {name: value for name, value in sent.items() if name.lower() != "authorization"}
-            _check_redirect(url, target)
+            check_redirect(url, target)
             url = target
         raise TransferError(
-            f"A file was asked for from {urlsplit(url).netloc}.",
+            f"A file was asked for from {_host(url)}.",
             f"The server redirected more than {_MOST_REDIRECTS} times.",
             "Try again later, or download the checkpoint with --cache.",
         )
@@ -149,7 +159,9 @@ class Transport:
         with self._lock:
             if self._closed:
                 raise TransferError(
-                    f"A file was asked for from {url.netloc}.", "The checkpoint was closed.", "Open it again."
+                    f"A file was asked for from {_host(url.geturl())}.",
+                    "The checkpoint was closed.",
+                    "Open it again.",
                 )
             self._busy.add(connection)
         proxy = _proxy_for(url)
@@ -182,6 +194,11 @@ class Transport:
         return tunnel
 
 
+def _host(url: str) -> str:
+    """For messages: an address may hold a password."""
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+
+
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: what a secret may be sent to."""
     parts = urlsplit(url)
@@ -189,11 +206,16 @@ def origin(url: str) -> tuple[str, str, int]:
     return scheme, (parts.hostname or "").lower(), parts.port or (443 if scheme == "https" else 80)
 
 
-def _check_redirect(source: str, target: str) -> None:
+def check_redirect(source: str, target: str) -> None:
+    """Whether an address that a server names may be followed.
+
+    Raises:
+        TransferError: It is no address of the web, or less safe than the one before.
+    """
     scheme = urlsplit(target).scheme.lower()
     if scheme not in ("http", "https") or (scheme == "http" and source.lower().startswith("https:")):
         raise TransferError(
-            f"A file was asked for from {urlsplit(source).netloc}.",
+            f"A file was asked for from {_host(source)}.",
             f"The server sent us on to an address that begins with '{scheme[:20]}:', which is not safe.",
             "Check HF_ENDPOINT and the network; a login page of the network may be in the way.",
         )
@@ -208,7 +230,7 @@ def _proxy_for(url: SplitResult) -> SplitResult | None:
     proxy = urlsplit(address if "://" in address else f"http://{address}")
     if proxy.scheme != "http":
         raise TransferError(
-            f"A file was asked for from {url.netloc} through a proxy.",
+            f"A file was asked for from {_host(url.geturl())} through a proxy.",
             f"Proxies of the type '{proxy.scheme[:20]}' are not supported when weights are streamed.",
             "Name an http:// proxy in the environment, or download the checkpoint with --cache.",
         )

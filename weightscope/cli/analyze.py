@@ -140,16 +140,21 @@ def analyze(
         bound=bound,
         memory=parse_memory(memory),
     )
-    with open_checkpoint(
-        source,
-        revision=revision,
-        subfolder=subfolder,
-        family=family,
-        allow_pickle=allow_pickle,
-        cache=cache,
-        connections=connections,
-        verify=verify,
-    ) as checkpoint:
+    try:
+        opened = open_checkpoint(
+            source,
+            revision=revision,
+            subfolder=subfolder,
+            family=family,
+            allow_pickle=allow_pickle,
+            cache=cache,
+            connections=connections,
+            verify=verify,
+        )
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        raise typer.Exit(130) from None
+    with opened as checkpoint:
         if not quiet:
             render.notes(checkpoint.notes, checkpoint.detection.guesses)
         if dry_run:

@@ -7,6 +7,8 @@ from weightscope.errors import UnknownFamily
 from weightscope.families.registry import FAMILIES, get_family
 from weightscope.families.spec import FamilySpec
 
+_MOST_BYTES = 1_000_000
+
 
 def load_family(name_or_path: str) -> FamilySpec:
     """A family by its registered name, or from a YAML file with `FamilySpec`'s fields.
@@ -25,8 +27,10 @@ def load_family(name_or_path: str) -> FamilySpec:
     import yaml
 
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = yaml.safe_load(_text_of(path))
         return pydantic.TypeAdapter(FamilySpec).validate_python(content)
+    except UnknownFamily:
+        raise
     except OSError as error:
         raise _refused(path, f"It cannot be read: {error.strerror}.") from None
     except pydantic.ValidationError as error:
@@ -36,6 +40,15 @@ def load_family(name_or_path: str) -> FamilySpec:
         raise _refused(path, f"At {where}: {first['msg']}{more}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, a date that is none, too deep
         raise _refused(path, f"It is not YAML: {' '.join(str(error).split())[:160]}.") from None
+
+
+def _text_of(path: Path) -> str:
+    """All of a file that is one, and not endless."""
+    if path.exists() and not path.is_file():
+        raise _refused(path, "It is no regular file.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise _refused(path, f"It has {path.stat().st_size:,} bytes: it describes no family.")
+    return path.read_text(encoding="utf-8")
 
 
 def _refused(path: Path, found: str) -> UnknownFamily:

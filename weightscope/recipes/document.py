@@ -20,6 +20,11 @@ Place = tuple[str | int, ...]
 
 # A recipe is a page; what is larger or deeper was not written by hand.
 _MOST_CHARACTERS, _MOST_NODES, _DEEPEST = 1_000_000, 20_000, 40
+# Of one value: more is no number, and base 60 takes quadratic time.
+_LONGEST_NUMBER, _LONGEST_TEXT = 40, 10_000
+_NUMBERS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
+# What the YAML reader raises beside its own errors.
+_STUMBLES = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
@@ -86,7 +91,7 @@ def read_document(text: str, *, name: str, file: str) -> Document:
     found = Document(name=name, content={})
     if len(text) > _MOST_CHARACTERS:
         raise _refused(name, f"{file} holds {len(text):,} characters: it is no recipe.")
-    loader = _Loader(text)
+    loader = _loader(text, name, file)
     try:
         node = loader.get_single_node()
         value = _Values(found, loader, file).value(node, (), 0) if node is not None else None
@@ -95,7 +100,7 @@ def read_document(text: str, *, name: str, file: str) -> Document:
         raise _refused(name, f"Line {line} of {file} is not YAML: {_one_line(error.problem)}.") from None
     except RecipeError:
         raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *_STUMBLES) as error:
         raise _refused(name, f"{file} is not YAML: {_one_line(error)}.") from None
     finally:
         loader.dispose()
@@ -105,6 +110,13 @@ def read_document(text: str, *, name: str, file: str) -> Document:
     return found
 
 
+def _loader(text: str, name: str, file: str) -> _Loader:
+    try:
+        return _Loader(text)
+    except yaml.YAMLError as error:  # of characters that YAML does not have
+        raise _refused(name, f"{file} is not YAML: {_one_line(error)}.") from None
+
+
 def parse_value(text: str) -> Any:
     """One value of `--set key=value`, read as in a recipe file.
 
@@ -112,7 +124,10 @@ def parse_value(text: str) -> Any:
         ValueError: It is no YAML; the message says why.
     """
     scratch = Document(name="", content={})
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:
+        raise ValueError(_one_line(error)) from None
     try:
         node = loader.get_single_node()
         return None if node is None else _Values(scratch, loader, "the value").value(node, (), 0)
@@ -120,7 +135,7 @@ def parse_value(text: str) -> Any:
         raise ValueError(_one_line(error.problem)) from None
     except RecipeError as error:
         raise ValueError(error.found.rstrip(".")) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, *_STUMBLES) as error:
         raise ValueError(_one_line(error)) from None
     finally:
         loader.dispose()
@@ -142,9 +157,12 @@ class _Values:
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
+        length = len(node.value)
+        if length > (_LONGEST_NUMBER if node.tag in _NUMBERS else _LONGEST_TEXT):
+            raise self._wrong(node, f"holds a value of {length:,} characters.")
         try:
             return self.loader.construct_object(node, deep=True)
-        except ValueError as error:  # an integer of too many digits, for one
+        except _STUMBLES as error:  # of tags that do not fit their values
             raise self._wrong(node, f"holds a value that cannot be read: {_one_line(error)}.") from None
 
     def _mapping(self, node: yaml.MappingNode, path: Place, depth: int) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def parse_memory(text: str | int | None) -> int | None:
     """
     if text is None:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?I?)B?\s*", str(text).upper())
     if not found or found[2] not in _UNITS or float(found[1]) == 0:
         raise OptionError(
             f"The memory limit {str(text)!r} was asked for.",
