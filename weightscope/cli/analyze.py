@@ -169,7 +169,9 @@ def analyze(
         if not quiet and journal is not None and journal.exists() and not resume:
             render.notes([f"'{journal}', of an interrupted run, is started anew; --resume goes on."], [])
         try:
-            with bytes_progress(enabled=not quiet) as observe:
+            weights = checkpoint.source
+            received = (lambda: weights.received_bytes) if weights.requests else None
+            with bytes_progress(enabled=not quiet, received=received) as observe:
                 analysis = analyze_checkpoint(
                     checkpoint, options, journal=journal, resume=resume, progress=observe
                 )

@@ -11,8 +11,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bytes_progress(*, enabled: bool, label: str = "analysing") -> Iterator[Callable[[Progress], None] | None]:
-    """Yield an observer for `analyze`, its bar under a label; None if no bar is wanted."""
+def bytes_progress(
+    *, enabled: bool, label: str = "analysing", received: Callable[[], int] | None = None
+) -> Iterator[Callable[[Progress], None] | None]:
+    """Yield an observer for `analyze`, its bar under a label; None if no bar is wanted.
+
+    Args:
+        enabled: Whether a bar is wanted.
+        label: In front of it.
+        received: Bytes that have come over a network, to be shown behind it: they come long before the
+            matrices that they belong to are done.
+    """
     if not enabled:
         yield None
         return
@@ -20,19 +29,29 @@ def bytes_progress(*, enabled: bool, label: str = "analysing") -> Iterator[Calla
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
     from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Received(ProgressColumn):
+        """Looked up whenever the bar is drawn, ten times a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{received() / 1e6:,.1f} MB received" if received else "")
 
     console = Console(stderr=True)
     with Bar(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20 if received else 40),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
+        *([Received()] if received else []),
         console=console,
         disable=not console.is_terminal,
         transient=True,
