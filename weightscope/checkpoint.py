@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
@@ -219,9 +220,7 @@ def open_checkpoint(
         connections=connections,
         verify=verify,
     )
-    opened = open_source(source, reading)
-    try:
-        return Checkpoint(opened, spec)
-    except BaseException:
-        opened.close()
-        raise
+    with ExitStack() as to_close:
+        checkpoint = Checkpoint(to_close.enter_context(open_source(source, reading)), spec)
+        to_close.pop_all()  # all is well: it stays open
+    return checkpoint

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 from huggingface_hub import errors
 
-from weightscope.checkpoints.patience import seconds_asked
+from weightscope.checkpoints.patience import PASSING_STATUS, seconds_asked
 from weightscope.errors import AccessDenied, CheckpointNotFound, OutputError, TransferError, WeightscopeError
 
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 _DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
     errno.ENAMETOOLONG, errno.EIO, errno.EFBIG,
@@ -27,7 +26,7 @@ def is_passing(error: Exception) -> bool:
         return False
     status = _status(error)
     if status is not None:
-        return status in _PASSING
+        return status in PASSING_STATUS
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
         return False
     return _is_of_network(error)

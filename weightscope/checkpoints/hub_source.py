@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from weightscope.checkpoints.download import Downloader
@@ -101,15 +102,16 @@ def open_hub(
             *source.notes,
         )
         return source
-    downloader = Downloader(reading.connections, patience)
-    try:
+    with ExitStack() as to_close:
+        downloader = Downloader(reading.connections, patience)
+        to_close.callback(downloader.close)
+        to_close.callback(repository.close)  # first: nothing waits for another try then
         folder_name, file_name = _place(reference.subfolder, repository)
         folder = RepositoryFolder(repository, folder_name, downloader)
         files = choose_files(folder, file_name)
         if reading.cache:
             names = [*files.shards, *_beside(folder)]
             snapshot = repository.download([folder.path(name) for name in names])
-            downloader.close()
             here = Folder(snapshot / folder_name)
             return open_local(shown, here, files, reading, revision=repository.commit)
         if files.pickled:
@@ -118,10 +120,9 @@ def open_hub(
                 f"Its weights are in a Python pickle ({files.shards[0]}), which cannot be read in parts.",
                 "Choose a revision with safetensors, or pass --cache --allow-pickle to download and load it.",
             )
-        return _stream(shown, folder, files, repository, downloader)
-    except BaseException:
-        downloader.close()
-        raise
+        source = _stream(shown, folder, files, repository, downloader, to_close)
+        to_close.pop_all()  # all is well: they stay open
+    return source
 
 
 def _place(subfolder: str, repository: HubRepository) -> tuple[str, str | None]:
@@ -143,24 +144,19 @@ def _stream(
     files: CheckpointFiles,
     repository: HubRepository,
     downloader: Downloader,
+    to_close: ExitStack,
 ) -> HubSource:
     refuse_gguf(shown, files)
     shards: dict[str, ShardFile] = {}
-    try:
-        for name in files.shards:
-            path = folder.path(name)
-            if local := repository.cached(path):
-                shards[name] = LocalFile(local, name, etag=repository.entries[path].etag)
-            else:
-                shards[name] = RemoteShard(repository.file(path), downloader)
-        headers = _headers(list(shards.values()))
-        return HubSource(shown, folder, files, shards, headers, repository=repository, downloader=downloader)
-    except BaseException:
-        repository.close()
-        downloader.close()
-        for shard in shards.values():
-            shard.close()
-        raise
+    for name in files.shards:
+        path = folder.path(name)
+        if local := repository.cached(path):
+            shards[name] = LocalFile(local, name, etag=repository.entries[path].etag)
+            to_close.callback(shards[name].close)
+        else:
+            shards[name] = RemoteShard(repository.file(path), downloader)
+    headers = _headers(list(shards.values()))
+    return HubSource(shown, folder, files, shards, headers, repository=repository, downloader=downloader)
 
 
 def _headers(shards: Sequence[ShardFile]) -> list[bytes]:

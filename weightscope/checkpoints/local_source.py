@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from weightscope.checkpoints.folder import Folder
 from weightscope.checkpoints.listing import CheckpointFiles
@@ -38,19 +39,18 @@ def open_local(
     if files.pickled:
         return open_pickles(shown, folder, files, allowed=reading.allow_pickle, revision=revision)
     shards: dict[str, LocalFile] = {}
-    try:
+    with ExitStack() as to_close:
         cached = fits_page_cache([folder.path / name for name in files.shards])
         for name in files.shards:
             shards[name] = LocalFile(folder.path / name, name, cached=cached)
+            to_close.callback(shards[name].close)
         if reading.verify:
             with ThreadPoolExecutor(_DIGESTS_AT_ONCE) as pool:
                 list(pool.map(LocalFile.verify, shards.values()))
         headers = [shard.header() for shard in shards.values()]
-        return SafetensorsSource(shown, folder, files, shards, headers, revision)
-    except BaseException:
-        for shard in shards.values():
-            shard.close()
-        raise
+        source = SafetensorsSource(shown, folder, files, shards, headers, revision)
+        to_close.pop_all()  # all is well: they stay open
+    return source
 
 
 def refuse_gguf(shown: str, files: CheckpointFiles) -> None:

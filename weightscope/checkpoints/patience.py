@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 from re import search
 from typing import Protocol
 
+# Answers of a server that may be another one a moment later.
+PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:

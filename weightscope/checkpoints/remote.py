@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from re import fullmatch
 from typing import NamedTuple
 
-from weightscope.checkpoints.patience import seconds_asked
+from weightscope.checkpoints.patience import PASSING_STATUS, seconds_asked
 from weightscope.checkpoints.transport import Answer
 from weightscope.errors import CheckpointFormatError
 
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 # A signed address that has expired answers like one that was never good.
 _EXPIRED = {401, 403, 404, 410}
 
@@ -64,7 +63,7 @@ def check_answer(answer: Answer, file: RemoteFile, start: int, stop: int) -> int
         CheckpointFormatError: It is not what was asked for.
     """
     status = answer.status
-    if status in _PASSING:
+    if status in PASSING_STATUS:
         raise Failure(f"the server answered {status}", asked=seconds_asked(answer.headers))
     if status in _EXPIRED:
         raise Failure(f"the server answered {status}", expired=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -41,12 +42,10 @@ def open_source(source: Openable, reading: Reading = Reading()) -> Source:  # no
         TransferError: The network or the Hub failed too often.
         OptionError: `source` is of a type that holds no weights, or `reading` does not fit it.
     """
-    opened = _open(source, reading)
-    try:
+    with ExitStack() as to_close:
+        opened = to_close.enter_context(_open(source, reading))
         refuse_quantized(opened)
-    except BaseException:
-        opened.close()
-        raise
+        to_close.pop_all()  # all is well: it stays open
     return opened
 
 
