@@ -13,25 +13,17 @@ analysis of local files. Linux only.
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
+from tests.benchmarks.peak import watched
 from tests.hub.process import HubProcess
 
 RATE, LATENCY = 50.0, 40.0
-
-
-def memory() -> tuple[int, int]:
-    """Bytes of this process in memory: all of them, and those that no file backs."""
-    status = Path("/proc/self/status").read_text()
-    resident, anonymous = (re.search(rf"{name}:\s+(\d+) kB", status)[1] for name in ("VmRSS", "RssAnon"))
-    return 1024 * int(resident), 1024 * int(anonymous)
 
 
 def look_at(tensor) -> None:
@@ -89,27 +81,15 @@ def child(way: str, source: str, connections: int) -> None:
     import weightscope
 
     weightscope.analyze("demo")
-    before, peaks, done = memory(), [0, 0], threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            peaks[:] = map(max, peaks, memory())
-            time.sleep(0.003)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    with tempfile.TemporaryDirectory() as scratch:
+    with watched() as peak, tempfile.TemporaryDirectory() as scratch:
         started, cpu = time.perf_counter(), time.process_time()
         received = WAYS[way](source, scratch, connections)
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    done.set()
-    watcher.join()
-    resident, anonymous = (peak - start for peak, start in zip(peaks, before, strict=True))
     found = {
         "seconds": seconds,
         "cpu": cpu,
-        "resident": resident,
-        "anonymous": anonymous,
+        "resident": peak.resident,
+        "anonymous": peak.anonymous,
         "received": received,
     }
     print(json.dumps(found))

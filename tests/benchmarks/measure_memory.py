@@ -9,21 +9,12 @@ imports and a first small analysis is taken off. Linux only.
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-STATUS = Path("/proc/self/status")
-
-
-def anonymous() -> int:
-    """Bytes of this process that no file backs."""
-    found = re.search(r"RssAnon:\s+(\d+) kB", STATUS.read_text())
-    return 1024 * int(found[1])
+from tests.benchmarks.peak import watched
 
 
 def measured(folder: Path, **options) -> dict[str, int]:
@@ -48,25 +39,14 @@ def child(folder: str, options: dict) -> None:
     from weightscope.sweep.memory import parse_memory
 
     weightscope.analyze("demo", **options)  # all that is imported and started once
-    before, peak, done = anonymous(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, anonymous())
-            time.sleep(0.003)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    analysis = weightscope.analyze(folder, **options)
-    done.set()
-    watcher.join()
+    with watched() as peak:
+        analysis = weightscope.analyze(folder, **options)
     with open_checkpoint(folder) as checkpoint:
         given = {**options, "memory": parse_memory(options.get("memory"))}
         if "groups" in given:
             given["groups"] = parse_groups(given["groups"])
         planned = plan_analysis(checkpoint, Options(**given))[0].needed
-    print(json.dumps({"peak": peak - before, "planned": planned, "matrices": len(analysis.table)}))
+    print(json.dumps({"peak": peak.anonymous, "planned": planned, "matrices": len(analysis.table)}))
 
 
 def main() -> None:

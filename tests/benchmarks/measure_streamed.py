@@ -16,14 +16,13 @@ import math
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tests.benchmarks.measure_memory import anonymous
+from tests.benchmarks.peak import watched
 from tests.factories import write_checkpoint
 
 NAME = "model.embed_tokens.weight"
@@ -41,25 +40,14 @@ def child(folder: str, options: dict) -> None:
     import weightscope
 
     weightscope.analyze("demo", **options)  # all that is imported and started once
-    before, peak, done = anonymous(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, anonymous())
-            time.sleep(0.003)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    started = time.perf_counter()
-    analysis = weightscope.analyze(folder, **options)
-    seconds = time.perf_counter() - started
-    done.set()
-    watcher.join()
+    with watched() as peak:
+        started = time.perf_counter()
+        analysis = weightscope.analyze(folder, **options)
+        seconds = time.perf_counter() - started
     row = analysis.table.iloc[0]
     numbers = {name: float(row[name]) for name in analysis.table if analysis.table[name].dtype.kind == "f"}
     values = None if analysis.spectra is None else analysis.spectra["singular_value"].tolist()
-    found = {"peak": peak - before, "seconds": seconds, "method": row["method"], "bound": row["bound"]}
+    found = {"peak": peak.anonymous, "seconds": seconds, "method": row["method"], "bound": row["bound"]}
     print(json.dumps({**found, "numbers": numbers, "values": values}))
 
 
