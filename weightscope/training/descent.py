@@ -15,9 +15,14 @@ $$P \leftarrow (1 - \eta\lambda) P - \eta\, X X^\top \Delta, \quad
 A \leftarrow (1 - \eta\lambda) A - \eta \Delta, \quad W_1(t) = (1-\eta\lambda)^t W_1(0) + A^\top X$$
 
   with Δ the gradient at the first layer's output.
+- Where all samples are zero, as in the padding of a merging task, W_1 only decays: those columns are left out.
+
+On a GPU the steps are captured once as a graph and replayed: of small nets the launches cost more than the work.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -25,9 +30,12 @@ from torch import Tensor
 
 from weightscope.errors import OptionError
 from weightscope.training.networks import Weights, outputs
+from weightscope.training.padding import Padding
 
 # Below this, c is multiplied into V: long before float32 runs out of exponents.
 _SMALLEST_SCALE = 2.0**-20
+# How many steps may pass before one looks.
+_LOOK = 64
 # With fewer samples than this share of the inputs' dimension the span is worth following.
 _SPAN_SHARE = 0.5
 
@@ -60,22 +68,27 @@ class Descent:
         weight_decay: float | Float[Tensor, " nets"],
         span: bool | None = None,
     ) -> None:
-        nets, samples, width = inputs.shape
-        self._rate = self._one_each(step_size, inputs)
-        shrink = self._rate * self._one_each(weight_decay, inputs)
-        check_shrink(float(shrink.min()), float(shrink.max()))
-        self._keep = 1 - shrink
-        self._inputs, self._labels = inputs, labels.unsqueeze(-1)
-        self._values = [weight.clone() for weight in weights]
+        rate = self._one_each(step_size, inputs)
+        decay = self._one_each(weight_decay, inputs)
+        check_shrink(float((rate * decay).min()), float((rate * decay).max()))
+        self._keep = 1 - rate * decay
+        self._labels = labels.unsqueeze(-1)
+        self._rate = rate / inputs.shape[1]
+        self._start = weights[0].clone()
+        self._padding = Padding.of(inputs)
+        self._inputs = self._padding.without(inputs)
+        self._values = [self._padding.without(weights[0]).clone(), *(weight.clone() for weight in weights[1:])]
         self._scale = torch.ones_like(self._keep)
         self.steps = 0
+        nets, samples, width = self._inputs.shape
         wanted = span if span is not None else samples < _SPAN_SHARE * width
         self._span = wanted and len(weights) > 1
         if self._span:
-            self._gram = inputs @ inputs.mT
-            self._start, self._decayed = weights[0].clone(), torch.ones_like(self._keep)
+            self._gram = self._inputs @ self._inputs.mT
             self._coefficients = inputs.new_zeros(nets, samples, weights[0].shape[1])
-            self._first = inputs @ weights[0].mT
+            self._first = self._inputs @ self._values[0].mT
+            self._values[0] = self._values[0][:0]  # the two stand for it
+        self._replay: Callable[[], None] | None = None
 
     @staticmethod
     def _one_each(value: float | Tensor, inputs: Tensor) -> Float[Tensor, "nets 1 1"]:
@@ -86,27 +99,52 @@ class Descent:
     def step(self, count: int = 1) -> None:
         """Take steps."""
         for _ in range(count):
-            self._step()
-        self.steps += count
+            if self.steps % _LOOK == 0:
+                if float(self._scale.min()) < _SMALLEST_SCALE:
+                    self.refresh()
+                if self._replay is None and self._inputs.is_cuda:
+                    self._replay = captured(self._step, self._state())
+            (self._replay or self._step)()
+            self.steps += 1
 
     def weights(self) -> Weights:
         """The weights now; of their own memory."""
-        found = [self._scale * value for value in self._values]
+        found = [self._scale * value for value in self._values[1:]]
+        decayed = (self._keep.double() ** self.steps).to(self._keep) * self._start
         if self._span:
-            found[0] = self._decayed * self._start + self._coefficients.mT @ self._inputs
-        return found
+            moved = self._coefficients.mT @ self._inputs
+            return [self._padding.plus(decayed, moved), *found]
+        return [self._padding.replaced(decayed, self._scale * self._values[0]), *found]
 
     def scores(self) -> Float[Tensor, "nets samples"]:
         """F at the training inputs, from the weights themselves."""
-        return outputs(self.weights(), self._inputs)
+        first, *others = self.weights()
+        return outputs([self._padding.without(first), *others], self._inputs)
 
     def refresh(self) -> None:
         """Take the rounding of many steps off what is followed beside the weights."""
-        for value in self._values:
+        for value in self._values[self._span :]:
             value *= self._scale
         self._scale.fill_(1)
         if self._span:
-            self._first = self._inputs @ self.weights()[0].mT
+            self._first.copy_(self._inputs @ self._padding.without(self.weights()[0]).mT)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a later descent of the same nets needs to go on from here, bit for bit; of its own memory."""
+        return {name: tensor.clone() for name, tensor in self._state().items()}
+
+    def load(self, state: dict[str, Tensor], steps: int) -> None:
+        """Go on from where a descent of the same nets was after so many steps."""
+        for name, tensor in self._state().items():
+            tensor.copy_(state[name])
+        self.steps = steps
+
+    def _state(self) -> dict[str, Tensor]:
+        found = {f"value.{number}": value for number, value in enumerate(self._values)}
+        found["scale"] = self._scale
+        if self._span:
+            found |= {"coefficients": self._coefficients, "first": self._first}
+        return found
 
     def _step(self) -> None:
         values, scale, keep = self._values, self._scale, self._keep
@@ -119,7 +157,6 @@ class Descent:
         scores = torch.bmm(hidden[-1], values[-1].mT).mul_(scale)
         # −η times the derivative of the loss by f.
         delta = torch.sigmoid(scores.mul_(self._labels).neg_()).mul_(self._labels).mul_(self._rate)
-        delta /= scores.shape[1]
         after = scale * keep
         for number in range(len(values) - 1, -1, -1):
             at_input = hidden[number]
@@ -129,14 +166,34 @@ class Descent:
             if self._span and number == 0:
                 self._first.mul_(keep).baddbmm_(self._gram, delta)
                 self._coefficients.mul_(keep).add_(delta)
-                self._decayed *= keep
             else:
                 values[number].baddbmm_((delta / after).mT, at_input)
             if number:
                 delta = back
-        self._scale = after
-        if self.steps % 64 == 0 and float(after.min()) < _SMALLEST_SCALE:
-            self.refresh()
+        scale.copy_(after)
+
+
+def captured(step: Callable[[], None], state: dict[str, Tensor]) -> Callable[[], None]:
+    """A step on a GPU as a graph: what it launches, launched at once.
+
+    Args:
+        step: Changes the tensors of the state in place, and waits for nothing.
+        state: Put back after the steps that warm up.
+    """
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # libraries take their memory before the capture
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for name, tensor in state.items():
+        tensor.copy_(before[name])
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 def check_shrink(smallest: float, largest: float) -> None:

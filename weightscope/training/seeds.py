@@ -25,9 +25,32 @@ def generator_for(seed: int, purpose: str) -> torch.Generator:
     Raises:
         OptionError: The seed is out of its range.
     """
+    _in_range(seed)
+    return torch.Generator("cpu").manual_seed((_hashed(purpose) + seed) % _SEEDS)
+
+
+def draw_seeds(seed: int, draws: int) -> list[int]:
+    """The seeds of a run's draws: those of one run have nothing in common with those of another.
+
+    Args:
+        seed: Of the run, as in `generator_for`.
+        draws: How many. The first ones are the same whatever this is.
+
+    Raises:
+        OptionError: The seed is out of its range, or there are no draws.
+    """
+    _in_range(seed)
+    if draws < 1:
+        raise OptionError(f"{draws} draws were asked for.", "There must be one at least.", "Ten are usual.")
+    return [_hashed(f"draw {draw} of the run {seed}") for draw in range(draws)]
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(sha256(text.encode()).digest()[:4], "big")
+
+
+def _in_range(seed: int) -> None:
     if not 0 <= seed < _SEEDS:
         raise OptionError(
             f"The seed {seed} was asked for.", f"A seed lies between 0 and {_SEEDS - 1:,}.", "The first is 0."
         )
-    start = int.from_bytes(sha256(purpose.encode()).digest()[:4], "big")
-    return torch.Generator("cpu").manual_seed((start + seed) % _SEEDS)
