@@ -18,7 +18,8 @@ _FOLDERS = {
     "families": "layouts spec registry family_file sizes guess detect assign select gather",
     "spectra": "workspace precision moments gram probes accumulate stack_gram lanczos bounds extremal "
     "gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
-    "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver batch",
+    "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
+    "batch",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
     "training": "seeds image_set idx parquet_images find_images images task data networks padding descent",
     "recipes": "wording document overrides fields spec problems shipped load outcome results inspecting "
@@ -39,7 +40,7 @@ FLOORS: list[list[str]] = [
     [*_folder("sweep"), "checkpoint"],
     ["table", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["plots"],
-    ["report", "inspection"],
+    ["publish", "report", "inspection"],
     ["planning", "analysis", "estimate"],
     _folder("training"),
     _folder("recipes"),

@@ -68,7 +68,7 @@ def test_what_an_earlier_run_left_is_replaced_and_strangers_stay(analysis, tmp_p
     assert set(content(out)) == expected | {"notes.txt"}
 
 
-@pytest.mark.parametrize("failing", ["write_csv", "_write_json", "_draw"])
+@pytest.mark.parametrize("failing", ["write_csv", "_write_json", "save_figure"])
 @pytest.mark.parametrize(
     "problem", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "^C"]
 )

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
-from errno import EISDIR
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weightscope.errors import OptionError, OutputError, SelectionError
 from weightscope.plots import plot_quantity, save_figure
+from weightscope.publish import check_writable, publish
 from weightscope.table import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_STAGING = ".weightscope-"
 JOURNAL_FILE = "weightscope.journal"
 """What an interrupted run leaves in its folder; `--resume` goes on from it."""
 PLOTTED = ("stable_rank", "frobenius_norm")
@@ -52,28 +50,6 @@ def check_schema(schema: str) -> str:
     return schema
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder, and be sure a file can be written to it, before hours of work.
-
-    Raises:
-        OutputError: It cannot.
-    """
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        raise OutputError(
-            f"Results were to be written to {str(folder)!a}.",
-            "Its name is no text, which some of the files' formats need.",
-            "Choose a folder with another name.",
-        ) from None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise _failed(folder, error) from None
-
-
 def write_report(
     folder: Path,
     *,
@@ -103,46 +79,37 @@ def write_report(
         OutputError: Something could not be written; an earlier report is untouched.
     """
     check_writable(folder)
-    for left in folder.glob(f"{_STAGING}*"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+    writers: dict[str, Callable[[Path], object]] = {
+        "matrices.csv": lambda path: write_csv(table, path),
+        "matrices.parquet": lambda path: table.to_parquet(path, index=False),
+        "summary.json": lambda path: _write_json(path, summary),
+        "skipped.csv": lambda path: write_csv(skipped, path),
+    }
+    if spectra is not None:
+        writers["spectra.parquet"] = lambda path: spectra.to_parquet(path, index=False)
+    if weightwatcher is not None:
+        writers["weightwatcher.csv"] = lambda path: write_csv(weightwatcher, path)
+    if plots:
+        writers |= _pictures(table, label)
+    writers["provenance.json"] = lambda path: _write_json(path, provenance())
     try:
-        write_csv(table, staging / "matrices.csv")
-        table.to_parquet(staging / "matrices.parquet", index=False)
-        write_csv(skipped, staging / "skipped.csv")
-        _write_json(staging / "summary.json", summary)
-        if spectra is not None:
-            spectra.to_parquet(staging / "spectra.parquet", index=False)
-        if weightwatcher is not None:
-            write_csv(weightwatcher, staging / "weightwatcher.csv")
-        if plots:
-            _draw(staging, table, label)
-        _write_json(staging / "provenance.json", provenance())
-        written = [name for name in REPORT_FILES if (staging / name).exists()]
-        for name in REPORT_FILES:  # all or none: what would fail half-way is looked for first
-            if (folder / name).is_dir():
-                raise IsADirectoryError(EISDIR, "Is a directory", str(folder / name))
-        for name in REPORT_FILES:
-            if name in written:
-                (staging / name).replace(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
+        written = publish(folder, writers, stale=REPORT_FILES)
         (folder / JOURNAL_FILE).unlink(missing_ok=True)  # all of it is in the report now
     except OSError as error:
         raise _failed(folder, error) from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return [folder / name for name in written]
+    return written
 
 
-def _draw(staging: Path, table: pd.DataFrame, label: str) -> None:
-    for quantity in PLOTTED:
-        try:
-            figure = plot_quantity({label: table}, quantity)
-        except SelectionError:
-            return  # nothing selected belongs to a layer: there is nothing to plot against
-        for ending in ("png", "svg"):
-            save_figure(figure, staging / f"{quantity}.{ending}")
+def _pictures(table: pd.DataFrame, label: str) -> dict[str, Callable[[Path], object]]:
+    try:
+        figures = {quantity: plot_quantity({label: table}, quantity) for quantity in PLOTTED}
+    except SelectionError:
+        return {}  # nothing selected belongs to a layer: there is nothing to plot against
+    return {
+        f"{quantity}.{ending}": partial(save_figure, figure)
+        for quantity, figure in figures.items()
+        for ending in ("png", "svg")
+    }
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pictures take most of a small run's time; where none is looked at, their files are empty."""
-    monkeypatch.setattr("weightscope.report._draw", lambda *_: None)
+    monkeypatch.setattr("weightscope.report._pictures", lambda *_: {})
     monkeypatch.setattr("weightscope.recipes.analysing.joint_figure", lambda *_: "a figure")
     monkeypatch.setattr("weightscope.recipes.analysing.save_figure", lambda _, path: path.write_bytes(b""))
 

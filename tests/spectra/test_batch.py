@@ -9,7 +9,9 @@ import torch
 from weightscope.spectra.batch import batch_norms
 
 
-@pytest.mark.parametrize("shape", [(5, 30, 7), (4, 7, 30), (3, 1, 9), (3, 9, 1), (2, 6, 6), (0, 4, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(5, 30, 7), (4, 7, 30), (3, 1, 9), (3, 9, 1), (2, 6, 6), (0, 4, 3)], ids=str
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
 def test_norms_are_those_of_lapack(shape: tuple[int, ...], dtype: torch.dtype, size: float) -> None:

@@ -117,7 +117,8 @@ def analyze(
     from weightscope.families.select import parse_groups, parse_layers
     from weightscope.options import Options
     from weightscope.planning import plan_analysis
-    from weightscope.report import JOURNAL_FILE, check_writable
+    from weightscope.publish import check_writable
+    from weightscope.report import JOURNAL_FILE
     from weightscope.sweep.memory import parse_memory
 
     if resume and out is None:

@@ -17,6 +17,7 @@ from weightscope.options import Options
 from weightscope.planning import plan_analysis
 from weightscope.plots import save_figure
 from weightscope.provenance import run_identity
+from weightscope.publish import check_writable
 from weightscope.recipes.finished import is_finished, remember
 from weightscope.recipes.joint import (
     Report,
@@ -30,7 +31,7 @@ from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, Status, reference_of, stated
 from weightscope.recipes.results import PROVENANCE_FILE, write_results
 from weightscope.recipes.spec import AnalyzeRecipe, ModelSpec
-from weightscope.report import JOURNAL_FILE, check_writable
+from weightscope.report import JOURNAL_FILE
 from weightscope.table import read_table, write_csv
 
 

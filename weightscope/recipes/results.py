@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from errno import EISDIR
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from weightscope.errors import OutputError
 from weightscope.provenance import versions
+from weightscope.publish import check_writable, publish
 from weightscope.recipes.document import write_document
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import ModelOutcome
-from weightscope.report import check_writable
 
 RECIPE_FILE, PROVENANCE_FILE = "recipe.yaml", "provenance.json"
-_STAGING = ".weightscope-"
 
 
 def write_results(
@@ -29,7 +25,7 @@ def write_results(
     loaded: LoadedRecipe,
     models: Sequence[ModelOutcome],
     *,
-    writers: Mapping[str, Callable[[Path], None]],
+    writers: Mapping[str, Callable[[Path], object]],
     optional: Iterable[str] = (),
     seconds: float,
 ) -> tuple[Path, ...]:
@@ -47,34 +43,27 @@ def write_results(
         OutputError: Something could not be written; what an earlier run left is untouched.
     """
     check_writable(folder)
-    for left in folder.glob(f"{_STAGING}*"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
     try:
-        for name, write in writers.items():
-            write(staging / name)
-        (staging / RECIPE_FILE).write_text(resolved_text(loaded), encoding="utf-8")
-        (staging / PROVENANCE_FILE).write_text(
-            json.dumps(_provenance(loaded, models, seconds), indent=2, ensure_ascii=False) + "\n",
-            encoding="utf-8",
+        return tuple(
+            publish(
+                folder,
+                {
+                    **writers,
+                    RECIPE_FILE: lambda path: path.write_text(resolved_text(loaded), encoding="utf-8"),
+                    PROVENANCE_FILE: lambda path: path.write_text(
+                        json.dumps(_provenance(loaded, models, seconds), indent=2, ensure_ascii=False) + "\n",
+                        encoding="utf-8",
+                    ),
+                },
+                stale=optional,
+            )
         )
-        written = [*writers, RECIPE_FILE, PROVENANCE_FILE]
-        for name in written:  # all or none: what would fail half-way is looked for first
-            if (folder / name).is_dir():
-                raise IsADirectoryError(EISDIR, "Is a directory", str(folder / name))
-        for name in written:
-            (staging / name).replace(folder / name)
-        for name in set(optional) - set(written):
-            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"The results of '{loaded.name}' were to be written to '{folder}'.",
             f"That failed: {error.strerror or error}.",
             "Make room there and run it again with --resume: the models' own reports stay.",
         ) from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return tuple(folder / name for name in written)
 
 
 def resolved_text(loaded: LoadedRecipe) -> str:

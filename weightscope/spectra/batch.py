@@ -37,7 +37,7 @@ def batch_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
     """
     rows, columns = matrices.shape[1:]
     at_once = max(1, _PIECE // (8 * rows * columns))
-    pieces = [_norms(piece) for piece in matrices.split(at_once)]
+    pieces = [_norms(piece) for piece in torch.split(matrices, at_once)]
     return BatchNorms(
         torch.cat([piece.frobenius for piece in pieces]), torch.cat([piece.spectral for piece in pieces])
     )

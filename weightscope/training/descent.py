@@ -15,9 +15,11 @@ $$P \leftarrow (1 - \eta\lambda) P - \eta\, X X^\top \Delta, \quad
 A \leftarrow (1 - \eta\lambda) A - \eta \Delta, \quad W_1(t) = (1-\eta\lambda)^t W_1(0) + A^\top X$$
 
   with Δ the gradient at the first layer's output.
-- Where all samples are zero, as in the padding of a merging task, W_1 only decays: those columns are left out.
+- Where all samples are zero, as in the padding of a merging task, W_1 only decays: those columns are
+  left out.
 
-On a GPU the steps are captured once as a graph and replayed: of small nets the launches cost more than the work.
+On a GPU the steps are captured once as a graph and replayed: of small nets the launches cost more
+than the work.
 """
 
 from __future__ import annotations
@@ -77,7 +79,10 @@ class Descent:
         self._start = weights[0].clone()
         self._padding = Padding.of(inputs)
         self._inputs = self._padding.without(inputs)
-        self._values = [self._padding.without(weights[0]).clone(), *(weight.clone() for weight in weights[1:])]
+        self._values = [
+            self._padding.without(weights[0]).clone(),
+            *(weight.clone() for weight in weights[1:]),
+        ]
         self._scale = torch.ones_like(self._keep)
         self.steps = 0
         nets, samples, width = self._inputs.shape
@@ -181,7 +186,7 @@ def captured(step: Callable[[], None], state: dict[str, Tensor]) -> Callable[[],
         state: Put back after the steps that warm up.
     """
     before = {name: tensor.clone() for name, tensor in state.items()}
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # libraries take their memory before the capture
         for _ in range(3):
