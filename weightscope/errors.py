@@ -17,10 +17,15 @@
     ├── TableError                (ValueError)         a file that is not one of our tables
     ├── DataNotFound              (FileNotFoundError)  no such data set, or not that split of it
     ├── DataFormatError           (ValueError)         a data file that lies, is cut short or is not readable
+    ├── TrainingDiverged          (ArithmeticError)    weights that are no numbers any more
     └── OutputError               (OSError)            results that could not be written
 
 Every message has three sentences: what was asked, what was found, what to do.
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class WeightscopeError(Exception):
@@ -105,6 +110,16 @@ class DataNotFound(WeightscopeError, FileNotFoundError):
 
 class DataFormatError(WeightscopeError, ValueError):
     """A file of a data set contradicts itself, its format or what is known of the set."""
+
+
+class TrainingDiverged(WeightscopeError, ArithmeticError):
+    """A training's weights became infinite or no numbers.
+
+    Attributes:
+        history: What was seen until then, a table; None if nothing was.
+    """
+
+    history: Any = None
 
 
 class OutputError(WeightscopeError, OSError):

@@ -34,8 +34,8 @@ from weightscope.errors import OptionError
 from weightscope.training.networks import Weights, outputs
 from weightscope.training.padding import Padding
 
-# Below this, c is multiplied into V: long before float32 runs out of exponents.
-_SMALLEST_SCALE = 2.0**-20
+# Below this, c is multiplied into V: long before float32 runs out of exponents for the c of all layers.
+_SMALLEST_SCALE = 2.0**-8
 # How many steps may pass before one looks.
 _LOOK = 64
 # With fewer samples than this share of the inputs' dimension the span is worth following.
@@ -158,21 +158,26 @@ class Descent:
             if self._span and number == 0:
                 hidden.append(self._first.relu())
             else:
-                hidden.append(torch.bmm(hidden[-1], value.mT).mul_(scale).relu_())
-        scores = torch.bmm(hidden[-1], values[-1].mT).mul_(scale)
-        # −η times the derivative of the loss by f.
-        delta = torch.sigmoid(scores.mul_(self._labels).neg_()).mul_(self._labels).mul_(self._rate)
+                hidden.append(torch.bmm(hidden[-1], value.mT).relu_())
+        # A positive factor passes through a ReLU: those of all layers are multiplied in here, at once.
+        factors = scale ** (len(values) - 1 - self._span)
+        scores = torch.bmm(hidden[-1], values[-1].mT).mul_(factors * scale)
         after = scale * keep
+        # −η times the derivative of the loss by f, over c after the step: as V takes it.
+        delta = torch.sigmoid(scores.mul_(self._labels).neg_()).mul_(self._labels)
+        delta.mul_(self._rate * factors / after)
         for number in range(len(values) - 1, -1, -1):
             at_input = hidden[number]
             if number:
                 # By the weights before the step; a ReLU's derivative at 0 is taken as 0, as torch does.
-                back = torch.bmm(delta, values[number]).mul_(scale).mul_(at_input > 0)
+                back = torch.bmm(delta, values[number])
+                torch.ops.aten.threshold_backward.grad_input(back, at_input, 0, grad_input=back)
             if self._span and number == 0:
+                delta.mul_(scale * after)
                 self._first.mul_(keep).baddbmm_(self._gram, delta)
                 self._coefficients.mul_(keep).add_(delta)
             else:
-                values[number].baddbmm_((delta / after).mT, at_input)
+                values[number].baddbmm_(delta.mT, at_input)
             if number:
                 delta = back
         scale.copy_(after)

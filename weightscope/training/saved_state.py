@@ -1,0 +1,117 @@
+"""`SavedState`: the file from which an interrupted training goes on, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from weightscope.errors import JournalMismatch, OutputError
+from weightscope.training.history import History
+
+STATE_FILE = "training.state"
+"""In the folder of the results, until they are there."""
+_HISTORY = "history"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """What a state file holds."""
+
+    tensors: dict[str, Tensor]
+    """Of the ensemble."""
+    steps: int
+    """Taken until then."""
+    history: History
+    """Until then."""
+
+
+class SavedState:
+    """A state file and the run that it belongs to.
+
+    Args:
+        path: The file.
+        run: All that the numbers depend on, JSON-ready.
+        resume: Whether to go on with what is there; else it is passed over, and written over.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self._run = json.loads(json.dumps(run))
+        self._resume = resume
+
+    def read(self) -> Found | None:
+        """What is there; None if nothing is, or it is not to be gone on with.
+
+        Raises:
+            JournalMismatch: It is of another run, or is no such file.
+        """
+        if not self._resume or not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                meta = file.metadata() or {}
+                run, steps = json.loads(meta["run"]), int(meta["steps"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            history = History.from_bytes(tensors.pop(_HISTORY).numpy().tobytes())
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise JournalMismatch(
+                f"Training was to go on from '{self.path}'.",
+                f"It is no state that a training wrote, or is damaged ({type(error).__name__}).",
+                "Leave out --resume to begin anew.",
+            ) from None
+        if different := _first_difference(run, self._run):
+            raise JournalMismatch(
+                f"Training was to go on from '{self.path}'.",
+                f"That belongs to another run: {different}.",
+                "Give the options of that run, or leave out --resume to begin anew.",
+            )
+        return Found(tensors=tensors, steps=steps, history=history)
+
+    def write(self, tensors: Mapping[str, Tensor], steps: int, history: History) -> None:
+        """Replace what is there.
+
+        Raises:
+            OutputError: It could not be written; what was there stays.
+        """
+        content = torch.frombuffer(bytearray(history.to_bytes()), dtype=torch.uint8)
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        beside = self.path.with_name(f".{self.path.name}.partial")
+        meta = {"run": json.dumps(self._run), "steps": str(steps)}
+        try:
+            save_file({**whole, _HISTORY: content}, beside, metadata=meta)
+            beside.replace(self.path)
+        except (OSError, SafetensorError) as error:
+            beside.unlink(missing_ok=True)
+            raise OutputError(
+                f"The state of the training at step {steps:,} was to be written to '{self.path}'.",
+                f"That failed: {getattr(error, 'strerror', None) or error}.",
+                "Make room there, and go on from the state before with --resume.",
+            ) from None
+
+    def remove(self) -> None:
+        """The results are there: nothing is to be gone on with."""
+        self.path.unlink(missing_ok=True)
+
+
+def _first_difference(then: Any, now: Any, name: str = "") -> str:
+    """The first thing that differs, as deep as it lies; empty if nothing does."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in {**now, **then}:
+            inner = f"{name}.{key}" if name else key
+            if found := _first_difference(then.get(key), now.get(key), inner):
+                return found
+        return ""
+    return "" if then == now else f"{name} was {_short(then)} there and is {_short(now)} now"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,163 @@
+"""The numbers of paper A's experiments: what the paper gives, and what it leaves open.
+
+Defaults are the paper's where it has them; `not in the paper` and `our reading` mark the others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from weightscope.errors import OptionError
+
+# Read by pydantic where recipes hold these classes: exact types, no unknown key.
+_EXACT: dict[str, Any] = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergingSettings:
+    """Two nets trained apart, their weights added (Figures 3 and 5).
+
+    Raises:
+        OptionError: A number out of its range.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _EXACT
+
+    data: str = "synthetic"
+    """`synthetic`, `digits`, `mnist`, `fashion_mnist`, `cifar10`, or a folder of images."""
+    samples: int = 100
+    """n, of each task. Of Figure 3 not in the paper."""
+    dimension: int = 100
+    """d, of synthetic inputs; that of images is their own, twice it where they are padded."""
+    widths: tuple[int, ...] = (1000, 100)
+    """Of the hidden layers."""
+    step_size: float = 1.0
+    """η."""
+    steps: int = 100_000
+    """Of gradient descent. Of Figure 5 not in the paper."""
+    weight_decay: float = 1e-4
+    """λ as the optimiser gets it: W ← (1 − ηλ) W − η ∇L."""
+    weight_decays: tuple[float, ...] = (0.0, 5e-6, 2.5e-5, 1e-4)
+    """The λ of the panel over λ, for as many steps each. Not in the paper."""
+    draws: int = 10
+    """Of data and initial weights."""
+    seed: int = 0
+    """Of the draws."""
+    merge: Literal["sum", "average"] = "sum"
+    """The paper adds the weights."""
+    initialisation: Literal["torch", "he", "glorot"] = "torch"
+    """Of the weights, see `initial_weights`. Not in the paper."""
+    initial_scale: float = 1.0
+    """Factor on all initial weights. Not in the paper."""
+    label_of: Literal["projected", "drawn"] = "projected"
+    """Which x is in sin(wᵀx) of synthetic labels (our reading: the projected input)."""
+    shared_inputs: bool | None = None
+    """Whether both tasks of `conflicting` have the same inputs. By default images have, as one sample is
+    adapted to two tasks, and synthetic data have not (our reading)."""
+    balanced: bool = False
+    """Whether each task has as many images of both labels. Not in the paper."""
+    records: int = 40
+    """About how often the nets are looked at."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        _check_common(self)
+        if self.merge not in ("sum", "average"):
+            raise _refused("merge", self.merge, "It is sum or average")
+        if self.data == "synthetic" and self.dimension % 2:
+            raise _refused("dimension", self.dimension, "Each task has half of it, so it is even")
+        if self.weight_decay not in self.weight_decays:
+            object.__setattr__(self, "weight_decays", (*self.weight_decays, self.weight_decay))
+        object.__setattr__(self, "weight_decays", tuple(sorted(set(self.weight_decays))))
+
+    @property
+    def time(self) -> float:
+        """ηλt at the end, dimensionless: what is left of the initial weights is e^−ηλt."""
+        return self.step_size * self.weight_decay * self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecaySettings:
+    """Small nets trained with many weight decays (Figure 2).
+
+    Raises:
+        OptionError: A number out of its range.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _EXACT
+
+    samples: int = 1000
+    """n."""
+    dimension: int = 100
+    """d."""
+    width: int = 10
+    """Of each hidden layer."""
+    hidden_layers: int = 2
+    """K − 1."""
+    frequencies: tuple[float, ...] = (10.0, 100.0)
+    """Of the labels sign(sin(frequency wᵀx)): left and right plot."""
+    epochs: int = 5000
+    """Passes over the samples."""
+    batch_size: int = 32
+    """Of SGD. Not in the paper."""
+    step_size: float = 0.1
+    """η. Not in the paper."""
+    weight_decays: tuple[float, ...] = (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3)
+    """λ as the optimiser gets it. Not in the paper."""
+    draws: int = 10
+    """Of data and initial weights. Not in the paper."""
+    seed: int = 0
+    """Of the draws."""
+    initialisation: Literal["torch", "he", "glorot"] = "torch"
+    """Of the weights, see `initial_weights`. Not in the paper."""
+    initial_scale: float = 1.0
+    """Factor on all initial weights. Not in the paper."""
+    records: int = 20
+    """About how often the nets are looked at."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        _check_common(self)
+        if not 1 <= self.batch_size <= self.samples:
+            raise _refused("batch_size", self.batch_size, f"It lies between 1 and samples = {self.samples}")
+        object.__setattr__(self, "weight_decays", tuple(sorted(set(self.weight_decays))))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the hidden layers."""
+        return (self.width,) * self.hidden_layers
+
+
+def _check_common(settings: MergingSettings | DecaySettings) -> None:
+    """What both have: counts are counts, and every step decays."""
+    counts = ("samples", "dimension", "steps", "epochs", "draws", "width", "hidden_layers", "batch_size")
+    for name in counts:
+        if getattr(settings, name, 1) < 1:
+            raise _refused(name, getattr(settings, name), "It is 1 or more")
+    if not settings.widths or min(settings.widths) < 1:
+        raise _refused("widths", settings.widths, "There is one hidden layer at least, of width 1 or more")
+    if settings.records < 2:
+        raise _refused("records", settings.records, "The first and the last step are always seen: 2 or more")
+    if settings.initialisation not in ("torch", "he", "glorot"):
+        raise _refused("initialisation", settings.initialisation, "It is torch, he or glorot")
+    for name in ("step_size", "initial_scale"):
+        if not 0 < getattr(settings, name) < math.inf:
+            raise _refused(name, getattr(settings, name), "It is a positive number")
+    if not settings.weight_decays:
+        raise _refused("weight_decays", (), "One at least is needed")
+    decays = [*settings.weight_decays, getattr(settings, "weight_decay", 0.0)]
+    for decay in decays:
+        shrink = settings.step_size * decay
+        if not (decay >= 0 and shrink < 1):
+            raise OptionError(
+                f"The weight decay {decay:g} with step size {settings.step_size:g} was asked for.",
+                f"A step multiplies the weights by 1 − ηλ = {1 - shrink:g}, and decays only where ηλ lies in "
+                "[0, 1).",
+                "Choose a smaller step size or weight decay.",
+            )
+
+
+def _refused(name: str, value: object, rule: str) -> OptionError:
+    return OptionError(f"{name}={value} was asked for.", f"{rule}.", "Choose another value.")
