@@ -94,7 +94,7 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
         SelectionError: A panel's quantity is no numeric column, or there is no row to draw.
     """
     rows = list(_rows(tables, panels))
-    with _style():
+    with style():
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
         from matplotlib.ticker import MaxNLocator
@@ -214,7 +214,8 @@ def _one_unit(panels: Sequence[Panel]) -> bool:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """How every figure of ours looks; what was set before is put back at the end."""
     import matplotlib as mpl
     import seaborn as sns
 

@@ -29,8 +29,8 @@ class BatchNorms(NamedTuple):
 def batch_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
     """‖W‖_F and ‖W‖_2 of each, from the eigenvalues of the small-side Gram matrix in float64.
 
-    The largest eigenvalue has a relative error of a few times 2⁻⁵³ however the others lie. Each matrix is
-    scaled by a power of two first, so that squares neither under- nor overflow.
+    The largest eigenvalue has a relative error of a few times 2⁻⁵³ however the others lie. Float64
+    matrices are scaled by a power of two first, so that squares neither under- nor overflow.
 
     Args:
         matrices: float32 or float64, any device; none of the axes empty but the first.
@@ -44,17 +44,25 @@ def batch_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
 
 
 def _norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
-    values = matrices.to(torch.float64)
-    peaks = values.abs().amax(dim=(1, 2), keepdim=True)
-    finite = peaks.isfinite()
-    usable = finite & (peaks > 0)
-    # LAPACK refuses what is not finite; such a matrix is solved as zeros and has no numbers.
-    _, exponents = torch.frexp(torch.where(usable, peaks, 1.0))
-    scaled = torch.where(finite, torch.ldexp(values, -exponents), 0.0)
-    tall = scaled if scaled.shape[1] >= scaled.shape[2] else scaled.mT
+    if matrices.dtype == torch.float64:
+        return _scaled_norms(matrices)
+    return _gram_norms(matrices.to(torch.float64))  # squares of float32 lie well within float64
+
+
+def _scaled_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
+    peaks = matrices.abs().amax(dim=(1, 2), keepdim=True)
+    _, exponents = torch.frexp(torch.where(peaks.isfinite() & (peaks > 0), peaks, 1.0))
+    norms = _gram_norms(torch.ldexp(matrices, -exponents))
+    size = torch.ldexp(torch.ones_like(norms.frobenius), exponents.flatten())
+    return BatchNorms(norms.frobenius * size, norms.spectral * size)
+
+
+def _gram_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
+    tall = matrices if matrices.shape[1] >= matrices.shape[2] else matrices.mT
     gram = tall.mT @ tall
-    largest = torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0.0)
-    squares = scaled.square().sum(dim=(1, 2))
-    known = torch.where(finite.flatten(), 1.0, torch.nan)
-    size = known * torch.ldexp(torch.ones_like(squares), exponents.flatten())
-    return BatchNorms(squares.sqrt() * size, largest.sqrt() * size)
+    squares = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
+    known = squares.isfinite()
+    # LAPACK refuses what is not finite; such a matrix is solved as zeros and has no numbers.
+    largest = torch.linalg.eigvalsh(gram.where(known[:, None, None], 0.0))[:, -1]
+    undefined = torch.where(known, 1.0, torch.nan)
+    return BatchNorms(squares.sqrt() * undefined, largest.clamp(min=0.0).sqrt() * undefined)

@@ -85,8 +85,8 @@ def too_few(draws: int, fewest: int) -> str:
 
 
 def bootstrap(
-    values: Float[np.ndarray, draws *columns],
-    statistic: Callable[[Float[np.ndarray, draws *columns]], float],
+    values: Float[np.ndarray, draws * columns],
+    statistic: Callable[[Float[np.ndarray, draws * columns]], float],
     *,
     seed: int = 0,
     resamples: int = 2000,

@@ -126,6 +126,10 @@ class Descent:
         first, *others = self.weights()
         return outputs([self._padding.without(first), *others], self._inputs)
 
+    def finite(self) -> bool:
+        """Whether every net's last layer, which the others reach within a step, is of finite numbers."""
+        return bool(self._values[-1].isfinite().all())
+
     def refresh(self) -> None:
         """Take the rounding of many steps off what is followed beside the weights."""
         for value in self._values[self._span :]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from weightscope.errors import TrainingDiverged
@@ -114,8 +113,3 @@ def _diverged(ensemble: Ensemble, before: int, history: History) -> TrainingDive
     )
     error.history = history.table()
     return error
-
-
-def all_finite(tensors: Sequence[Tensor]) -> bool:
-    """Whether every value is a number; one transfer from the device."""
-    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())

@@ -35,7 +35,7 @@ class _Block:
 
 
 class History:
-    """Grows by blocks of one quantity at one step, and is a table when asked: a run sees thousands of them."""
+    """Grows by blocks of one quantity at one step, thousands in a run, and is a table when asked."""
 
     def __init__(self, table: pd.DataFrame | None = None) -> None:
         self._before = table
@@ -115,7 +115,8 @@ def recorded_steps(steps: int, records: int) -> list[int]:
 def final(history: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """The rows of a quantity at the last step."""
     rows = history[history["quantity"] == quantity]
-    return rows[rows["step"] == rows["step"].max()]
+    last: pd.DataFrame = rows[rows["step"] == rows["step"].max()]
+    return last
 
 
 def values_by(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

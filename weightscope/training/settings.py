@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from weightscope.errors import OptionError
 
 # Read by pydantic where recipes hold these classes: exact types, no unknown key.
-_EXACT: dict[str, Any] = {"extra": "forbid", "strict": True}
+EXACT: dict[str, Any] = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class MergingSettings:
         OptionError: A number out of its range.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _EXACT
+    __pydantic_config__: ClassVar[dict[str, Any]] = EXACT
 
     data: str = "synthetic"
     """`synthetic`, `digits`, `mnist`, `fashion_mnist`, `cifar10`, or a folder of images."""
@@ -86,7 +86,7 @@ class DecaySettings:
         OptionError: A number out of its range.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _EXACT
+    __pydantic_config__: ClassVar[dict[str, Any]] = EXACT
 
     samples: int = 1000
     """n."""

@@ -24,7 +24,7 @@ from weightscope.spectra.batch import batch_norms
 from weightscope.training.data import ARMS, Arm, image_tasks, merging_tasks
 from weightscope.training.descent import Descent
 from weightscope.training.fits import check_fits
-from weightscope.training.follow import Observer, all_finite, follow
+from weightscope.training.follow import Observer, follow
 from weightscope.training.history import History, recorded_steps
 from weightscope.training.images import load_images
 from weightscope.training.networks import Weights, fit, initial_weights, merged, outputs, side_by_side
@@ -51,7 +51,9 @@ class MergingRun:
     history: pd.DataFrame
     """What was seen, see `history.COLUMNS`."""
     nets: dict[str, dict[str, Tensor]]
-    """Name of a file to its tensors: the trained nets of all draws, and at the settings' λ the merged ones."""
+    """Name of a file to its tensors: the nets of all draws; at the settings' λ the merged ones too."""
+    dimension: int
+    """Of the inputs of `different`."""
     data: dict[str, Any]
     """Where the data came from."""
 
@@ -90,7 +92,14 @@ def run_merging(
     ensemble = MergingNets(settings, draws_of(settings, images), device)
     saved = None if state is None else SavedState(state, _identity(settings, source), resume=resume)
     history = follow(ensemble, recorded_steps(settings.steps, settings.records), saved=saved, observe=observe)
-    return MergingRun(settings=settings, history=history.table(), nets=ensemble.named(), data=source)
+    dimension = settings.dimension if images is None else 2 * images.pixels
+    return MergingRun(
+        settings=settings,
+        history=history.table(),
+        nets=ensemble.named(),
+        dimension=dimension,
+        data=source,
+    )
 
 
 def draws_of(
@@ -172,7 +181,7 @@ class MergingNets:
 
     def finite(self) -> bool:
         """Whether every weight is a number."""
-        return all_finite([t for group in self._groups.values() for t in group.descent.state().values()])
+        return all(group.descent.finite() for group in self._groups.values())
 
     def state(self) -> dict[str, Tensor]:
         """See `Descent.state`."""
@@ -191,7 +200,7 @@ class MergingNets:
             )
 
     def record(self, history: History, *, last: bool) -> None:
-        """Losses and errors of single and merged nets on both tasks; ranks at the settings' λ, at last at all."""
+        """How single and merged nets fit, and stable ranks at the settings' λ, at last at every λ."""
         for group, norms in zip(self._groups.values(), self._norms, strict=True):
             group.record(history, self._settings, norms, last=last)
 
@@ -304,7 +313,7 @@ class _Group:
         """Stable ranks, which cost most, of the pairs that are shown by step; at last of every pair."""
         keys = self._keys if every else self._shown_keys
         rows = torch.arange(len(self.pairs), device=self._nets.device) if every else self._shown
-        needed, where = self._nets[:, rows].unique(return_inverse=True)
+        needed, where = torch.unique(self._nets[:, rows], return_inverse=True)
         for layer, (values, sums) in enumerate(zip(weights, both, strict=True), start=1):
             alone = batch_norms(values[needed]).stable_ranks
             for task in (1, 2):
@@ -323,8 +332,9 @@ def _initial(generator: torch.Generator, widths: Sequence[int], settings: Mergin
 
 
 def _norms(weights: Weights) -> Tensor:
-    squares = [layer.double().square().sum(dim=(1, 2)) for layer in weights]
-    return torch.stack(squares).sum(dim=0).sqrt()
+    norms = [torch.linalg.vector_norm(layer, dim=(1, 2), dtype=torch.float64) for layer in weights]
+    found: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return found
 
 
 def _name(tensors: dict[str, Tensor], draw: int, weights: Weights) -> None:

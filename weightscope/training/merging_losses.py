@@ -1,0 +1,73 @@
+"""`Losses`: what single and merged nets lose at the end, and the two measures of what merging costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from weightscope.training.history import final
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLLAPSED = 1e-3
+"""A net of which less than this share of its initial norm is left has collapsed: no number of it counts."""
+_LN2 = math.log(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Losses:
+    """Final losses of one arm at one λ; shape (draws, 2), both tasks, collapsed draws left out."""
+
+    draws: Int[np.ndarray, " draws"]
+    """Their numbers."""
+    single: Float[np.ndarray, "draws 2"]
+    merged: Float[np.ndarray, "draws 2"]
+    collapsed: int
+    """How many were left out."""
+
+    @property
+    def ratio(self) -> Float[np.ndarray, " draws"]:
+        """Merged over single loss of the worse task."""
+        found: np.ndarray = (self.merged / self.single).max(axis=1)
+        return found
+
+    @property
+    def excesses(self) -> Float[np.ndarray, "draws 2"]:
+        """How far merging goes towards knowing nothing: 0 as good as apart, 1 as a coin."""
+        found: np.ndarray = (self.merged - self.single) / (_LN2 - self.single)
+        return found
+
+    @property
+    def collapse(self) -> str:
+        """A sentence on what was left out, or nothing."""
+        return f"{self.collapsed} collapsed draws are left out" if self.collapsed else ""
+
+
+def final_losses(history: pd.DataFrame, arm: str, decay: float) -> Losses:
+    """Of both tasks, single and merged.
+
+    Args:
+        history: See `history.COLUMNS`.
+        arm: One of `ARMS`.
+        decay: λ.
+    """
+
+    def pick(quantity: str, net: str) -> pd.DataFrame:
+        rows = final(history, quantity)
+        rows = rows[(rows["arm"] == arm) & (rows["weight_decay"] == decay) & (rows["net"] == net)]
+        return rows.pivot_table(index="draw", columns="task", values="value", dropna=False)
+
+    tables = [pick("loss", "single"), pick("loss", "merged"), pick("relative_norm", "single")]
+    single, both, left = (table.to_numpy(dtype=float).reshape(-1, 2) for table in tables)
+    alive = (left >= COLLAPSED).all(axis=1) & np.isfinite(both).all(axis=1)
+    return Losses(
+        draws=tables[0].index.to_numpy()[alive],
+        single=single[alive],
+        merged=both[alive],
+        collapsed=int((~alive).sum()),
+    )
