@@ -21,8 +21,11 @@ _FOLDERS = {
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
     "batch",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
-    "training": "seeds image_set idx parquet_images find_images images task data networks padding descent",
-    "recipes": "wording document overrides fields spec problems shipped load outcome results inspecting "
+    "training": "seeds image_set idx parquet_images find_images images task data networks padding descent "
+    "settings thresholds history saved_state follow fits claims merging_losses merging_claims merging_figure ",
+    "training.experiments": "merging",
+    "recipes": "wording document fields parts training_spec overrides sizes spec problems "
+    "shipped load outcome results inspecting "
     "finished joint analysing run",
     "cli": "options progress render analyze inspect families plot render_recipe terminal run app",
 }
@@ -43,6 +46,7 @@ FLOORS: list[list[str]] = [
     ["publish", "report", "inspection"],
     ["planning", "analysis", "estimate"],
     _folder("training"),
+    _folder("training.experiments"),
     _folder("recipes"),
     _folder("cli"),
 ]

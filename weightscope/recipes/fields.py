@@ -22,9 +22,13 @@ def problem(found: str, advice: str = "", *, at: tuple[str, ...] = ()) -> Pydant
 
 
 def _as_problem(error: WeightscopeError) -> PydanticCustomError:
-    """An error of `analyze`'s own checks, as one sentence."""
-    found = f"{_small(error.asked).rstrip('.')}; {_small(error.found).rstrip('.')}"
-    return problem(found, error.advice)
+    """An error of `analyze`'s own checks."""
+    return problem(described(error), error.advice)
+
+
+def described(error: WeightscopeError) -> str:
+    """What was asked and found, as one sentence."""
+    return f"{_small(error.asked).rstrip('.')}; {_small(error.found).rstrip('.')}"
 
 
 def _small(sentence: str) -> str:

@@ -15,7 +15,8 @@ from weightscope.recipes.document import read_document
 from weightscope.recipes.overrides import apply_overrides
 from weightscope.recipes.problems import refuse
 from weightscope.recipes.shipped import find_recipe, shipped_recipes
-from weightscope.recipes.spec import RECIPE, AnalyzeRecipe, InspectRecipe
+from weightscope.recipes.sizes import choose_size
+from weightscope.recipes.spec import RECIPE, AnyRecipe, InspectRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class LoadedRecipe:
     """As asked for: a shipped name or a path."""
     stem: str
     """The last part of its name: what its folder and files are called."""
-    recipe: InspectRecipe | AnalyzeRecipe
+    recipe: AnyRecipe
     """What is to be done."""
     content: dict[str, Any]
     """The same as plain values."""
@@ -69,7 +70,10 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
             name, f"It is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}."
         ) from None
     document = read_document(text, name=name, file=path.name)
-    apply_overrides(document, settings)
+    first = [setting for setting in settings if setting.partition("=")[0].strip() == "size"]
+    apply_overrides(document, first)
+    choose_size(document)
+    apply_overrides(document, [setting for setting in settings if setting not in first])
     try:
         recipe = RECIPE.validate_python(document.content)
     except ValidationError as error:

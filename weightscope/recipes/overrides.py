@@ -7,6 +7,7 @@ from typing import Any
 
 from weightscope.errors import RecipeError
 from weightscope.recipes.document import Document, parse_value
+from weightscope.recipes.training_spec import TRAINING
 from weightscope.recipes.wording import named, nearest
 
 # They belong to the source beside which they stand, and mean nothing beside another one.
@@ -16,13 +17,15 @@ _OF_THE_SOURCE = ("revision", "subfolder")
 def apply_overrides(document: Document, settings: Sequence[str]) -> None:
     """Write `key=value` settings into a document, in their order.
 
+    Of a recipe that trains, `samples=10` is short for `setting.samples=10`.
+
     A value of null means the key's default, and for a whole model that it is left out. Another `source` of a
     model takes the `revision` and `subfolder` of the recipe's own away too.
 
     Raises:
         RecipeError: A setting that is no `key=value`, or a key that leads nowhere.
     """
-    parsed = [(setting, *_split(document.name, setting)) for setting in settings]
+    parsed = [(setting, *_split(document, setting)) for setting in settings]
     for setting, keys, _ in parsed:
         if len(keys) == 3 and keys[0] == "models" and keys[2] == "source":
             for name in _OF_THE_SOURCE:
@@ -31,7 +34,8 @@ def apply_overrides(document: Document, settings: Sequence[str]) -> None:
         _put(document, keys, value, setting)
 
 
-def _split(recipe: str, setting: str) -> tuple[tuple[str, ...], Any]:
+def _split(document: Document, setting: str) -> tuple[tuple[str, ...], Any]:
+    recipe = document.name
     key, equals, text = setting.partition("=")
     keys = tuple(part.strip() for part in key.split("."))
     if not equals or not all(keys):
@@ -40,6 +44,9 @@ def _split(recipe: str, setting: str) -> tuple[tuple[str, ...], Any]:
             "It is not of the form key=value.",
             "Write for example --set options.device=cpu or --set models.phi-2.source=./phi-2.",
         )
+    kind = TRAINING.get(str(document.content.get("experiment")))
+    if kind and len(keys) == 1 and keys[0] not in kind.model_fields:
+        keys = ("setting", *keys)  # the numbers of an experiment, by their own names
     try:
         return keys, parse_value(text)
     except ValueError as error:

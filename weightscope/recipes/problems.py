@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from weightscope.errors import RecipeError
+from weightscope.errors import RecipeError, WeightscopeError
 from weightscope.recipes.document import Document, Place
+from weightscope.recipes.fields import described
 from weightscope.recipes.spec import KINDS
 from weightscope.recipes.wording import named, nearest
 
@@ -48,12 +50,14 @@ def _describe(document: Document, entry: Any) -> tuple[str, str]:
         where = document.origin(("experiment",) if asked is not None else ())
         return f"At {where}, {there}{hint}", f"Write 'experiment:' and one of {', '.join(KINDS)}."
     path = tuple(context.get("at") or path)
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _keys_beside(document, path)
         return (
             f"{_place(document, path)}: there is no such key{nearest(str(path[-1]), known)}",
             f"The keys there are {', '.join(known)}.",
         )
+    if isinstance(refused := context.get("error"), WeightscopeError):
+        return f"{_place(document, path)}: {described(refused)}", refused.advice
     if kind == "missing":
         return (
             f"{_place(document, path)}: it is missing",
@@ -79,16 +83,24 @@ def _place(document: Document, path: Place) -> str:
 
 def _keys_beside(document: Document, path: Place) -> list[str]:
     """The keys that may stand where the last of the path stands."""
-    part: type[BaseModel] | None = KINDS.get(str(document.content.get("experiment")))
+    part: type | None = KINDS.get(str(document.content.get("experiment")))
     rest = path[:-1]
     while part and rest:
+        if not issubclass(part, BaseModel):
+            return []
         annotation = part.model_fields[str(rest[0])].annotation
         rest = rest[2 if get_origin(annotation) is dict else 1 :]  # a name of a model is no key of ours
         part = _part_in(annotation)
-    return list(part.model_fields) if part else []
+    return _fields(part) if part else []
 
 
-def _part_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _fields(part: type) -> list[str]:
+    if issubclass(part, BaseModel):
+        return list(part.model_fields)
+    return [field.name for field in fields(part)] if is_dataclass(part) else []
+
+
+def _part_in(annotation: Any) -> type | None:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
         return annotation
     return next(filter(None, map(_part_in, get_args(annotation))), None)

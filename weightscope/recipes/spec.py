@@ -1,17 +1,15 @@
 """What may stand in a recipe: one class a kind of experiment, told apart by `experiment:`.
 
-Experiments that train join here as further classes of `Recipe`. Beside this file `load` (the name of what
-comes out), `run` and what the command line prints tell the kinds apart.
+Those that train are in `training_spec`. Beside this file `load` (the name of what comes out), `run` and what
+the command line prints tell the kinds apart.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     TypeAdapter,
     model_validator,
@@ -31,6 +29,8 @@ from weightscope.recipes.fields import (
     option_check,
     problem,
 )
+from weightscope.recipes.parts import Experiment, Part
+from weightscope.recipes.training_spec import DecayRecipe, MergingRecipe
 from weightscope.recipes.wording import nearest
 from weightscope.sweep.memory import parse_memory
 from weightscope.table import columns
@@ -38,31 +38,7 @@ from weightscope.table import columns
 AnyModel = TypeVar("AnyModel", bound="ModelSpec")
 
 
-class _Part(BaseModel):
-    """A mapping of a recipe: exact types, no unknown key; a key without a value has its default."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, content: Any) -> Any:
-        if not isinstance(content, dict):
-            return content
-        return {k: v for k, v in content.items() if v is not None or k not in cls.model_fields}
-
-
-class PaperSpec(_Part):
-    """Which published result a recipe reproduces."""
-
-    reference: Text
-    """Authors, title, year."""
-    item: Text
-    """The table or figure."""
-    outcome: Text
-    """What must come out, in a sentence."""
-
-
-class ModelSpec(_Part):
+class ModelSpec(Part):
     """A checkpoint, as `analyze` takes it."""
 
     source: Text
@@ -81,7 +57,7 @@ class ModelSpec(_Part):
     """What it is called in figures and tables; its key in the recipe if left out."""
 
 
-class SizesSpec(_Part):
+class SizesSpec(Part):
     """Sizes as a paper prints them; what it does not print is left out."""
 
     layers: Annotated[int, Field(gt=0)] | None = None
@@ -101,7 +77,7 @@ class InspectedModelSpec(ModelSpec):
     """The paper's sizes."""
 
 
-class OptionsSpec(_Part):
+class OptionsSpec(Part):
     """The options of `analyze`, under their names there and with its checks."""
 
     groups: Groups = DEFAULT_GROUPS
@@ -131,7 +107,7 @@ class OptionsSpec(_Part):
         return Options(**{**values, "spectrum": self.spectrum or self.epsilon != DEFAULT_EPSILON})
 
 
-class FigureSpec(_Part):
+class FigureSpec(Part):
     """The joint figure: one row of panels a model, a panel a quantity."""
 
     quantities: Annotated[list[Text], Field(min_length=1, max_length=6)] = ["stable_rank", "frobenius_norm"]
@@ -140,24 +116,13 @@ class FigureSpec(_Part):
     """Name of the pictures without `.png` and `.svg`; the recipe's if left out."""
 
 
-class TableSpec(_Part):
+class TableSpec(Part):
     """The joint table of sizes."""
 
     file: FileStem | None = None
     """Name of the table without `.csv`; the recipe's if left out."""
     parameters_within: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """How far from the printed number of parameters still agrees, relatively: papers round it."""
-
-
-class _Experiment(_Part):
-    """What every kind of recipe has."""
-
-    experiment: str
-    """The kind."""
-    title: Text
-    """In one line."""
-    paper: PaperSpec | None = None
-    """What it reproduces."""
 
 
 def _tell_apart(models: dict[str, AnyModel]) -> dict[str, AnyModel]:
@@ -182,7 +147,7 @@ _Models = Annotated[
 ]
 
 
-class InspectRecipe(_Experiment):
+class InspectRecipe(Experiment):
     """Sizes of several models from headers and config, beside a paper's numbers."""
 
     experiment: Literal["inspect"]
@@ -193,7 +158,7 @@ class InspectRecipe(_Experiment):
     """The table that comes out."""
 
 
-class AnalyzeRecipe(_Experiment):
+class AnalyzeRecipe(Experiment):
     """Norms and ranks of several models, in one figure."""
 
     experiment: Literal["analyze"]
@@ -229,7 +194,13 @@ class AnalyzeRecipe(_Experiment):
         return self
 
 
-KINDS: dict[str, type[_Part]] = {"inspect": InspectRecipe, "analyze": AnalyzeRecipe}
+AnyRecipe = InspectRecipe | AnalyzeRecipe | MergingRecipe | DecayRecipe
+KINDS: dict[str, type[Part]] = {
+    "inspect": InspectRecipe,
+    "analyze": AnalyzeRecipe,
+    "merging": MergingRecipe,
+    "decay": DecayRecipe,
+}
 """Each kind by its name."""
-Recipe = Annotated[InspectRecipe | AnalyzeRecipe, Field(discriminator="experiment")]
-RECIPE: TypeAdapter[InspectRecipe | AnalyzeRecipe] = TypeAdapter(Recipe)
+Recipe = Annotated[AnyRecipe, Field(discriminator="experiment")]
+RECIPE: TypeAdapter[AnyRecipe] = TypeAdapter(Recipe)
