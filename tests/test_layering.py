@@ -20,7 +20,7 @@ _FOLDERS = {
     "gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
-    "training": "seeds image_set idx parquet_images find_images images task data networks descent",
+    "training": "seeds image_set idx parquet_images find_images images task data networks descent stochastic",
     "recipes": "wording document overrides fields spec problems shipped load outcome results inspecting "
     "finished joint analysing run",
     "cli": "options progress render analyze inspect families plot render_recipe terminal run app",
