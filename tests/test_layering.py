@@ -21,7 +21,7 @@ _FOLDERS = {
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
     "batch",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
-    "training": "seeds image_set idx parquet_images find_images images task data networks padding descent "
+    "training": "seeds image_set idx parquet_images find_images images task data networks padding descent stochastic "
     "settings thresholds history saved_state follow fits claims merging_losses merging_claims merging_figure ",
     "training.experiments": "merging",
     "recipes": "wording document fields parts training_spec overrides sizes spec problems "
