@@ -71,12 +71,24 @@ def verdict_of(holds: bool, *doubts: str) -> tuple[Verdict, str]:
     return ("held" if holds else "not_held"), ""
 
 
-def conjunction(parts: Sequence[Claim]) -> Verdict:
-    """Of several parts together."""
+def joined(name: str, claim: str, parts: Sequence[Claim]) -> Claim:
+    """Several claims as one: held if all are, not held if one is not."""
     verdicts = {part.verdict for part in parts}
+    verdict: Verdict = "held" if verdicts == {"held"} else "undecided"
     if "not_held" in verdicts:
-        return "not_held"
-    return "undecided" if "undecided" in verdicts else "held"
+        verdict = "not_held"
+    return Claim(
+        id=name,
+        claim=claim,
+        verdict=verdict,
+        statistic=f"how many hold of {', '.join(part.id for part in parts)}",
+        value=float(sum(part.verdict == "held" for part in parts)),
+        threshold=f"= {len(parts)}",
+        interval=None,
+        draws=min((part.draws for part in parts), default=0),
+        reason=next((part.reason for part in parts if part.verdict == "undecided" == verdict), ""),
+        control=any(part.control for part in parts),
+    )
 
 
 def too_few(draws: int, fewest: int) -> str:
@@ -112,6 +124,16 @@ def bootstrap(
     outside = 100 * (1 - level) / 2
     low, high = np.percentile(found, [outside, 100 - outside])
     return float(low), float(high)
+
+
+def mean_interval(values: Float[np.ndarray, " draws"], *, level: float = 0.95) -> Interval | None:
+    """Student's interval of a mean: of few draws a bootstrap's is too narrow."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def share_interval(count: int, of: int) -> Interval | None:

@@ -13,7 +13,7 @@ from weightscope.spectra.measures import gaussian_stable_rank
 from weightscope.training.claims import (
     Claim,
     bootstrap,
-    conjunction,
+    joined,
     share_interval,
     shuffled_rows,
     too_few,
@@ -213,21 +213,12 @@ class _Judge:
                 threshold=f"in [{least:g}, {most:g}]",
             ),
         ]
-        decided = conjunction(parts)
-        whole = Claim(
-            id=self._id(f"rank{control}", ""),
-            claim="Without weight decay stable ranks are as small"
+        words = (
+            "Without weight decay stable ranks are as small"
             if control
-            else "Stable ranks converge to small values, and the merged net's match",
-            verdict=decided,
-            statistic="how many of rank-low and rank-merged hold",
-            value=float(sum(part.verdict == "held" for part in parts)),
-            threshold="= 2",
-            interval=None,
-            draws=min(part.draws for part in parts),
-            reason=parts[0].reason if decided == "undecided" else "",
-            control=bool(control),
+            else "Stable ranks converge to small values, and the merged net's match"
         )
+        whole = joined(self._id(f"rank{control}", ""), words, parts)
         return [whole] if control else [whole, *parts]
 
     def _mean_claim(
@@ -251,6 +242,7 @@ class _Judge:
             interval=interval,
             draws=len(values),
             reason=reason,
+            control="/" in name,
             **words,
         )
 

@@ -1,0 +1,183 @@
+"""The claims of Figure 2, judged on a history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from weightscope.training.claims import (
+    Claim,
+    bootstrap,
+    joined,
+    mean_interval,
+    shuffled_rows,
+    spearman,
+    too_few,
+    verdict_of,
+)
+from weightscope.training.history import final
+from weightscope.training.merging_losses import COLLAPSED
+from weightscope.training.settings import DecaySettings
+from weightscope.training.thresholds import DecayThresholds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sweep:
+    """What one frequency's nets are at the end, at the λ where no draw's net collapsed."""
+
+    decays: Float[np.ndarray, " decays"]
+    """λ, ascending."""
+    ranks: Float[np.ndarray, "draws decays"]
+    """Mean inverse stable rank."""
+    errors: Float[np.ndarray, "draws decays"]
+    """Classification error."""
+    collapsed: tuple[float, ...]
+    """λ at which some net collapsed or is no number."""
+
+    @property
+    def collapse(self) -> str:
+        """A sentence on what was left out, or nothing."""
+        return f"nets collapsed at λ = {', '.join(f'{decay:g}' for decay in self.collapsed)}" * bool(
+            self.collapsed
+        )
+
+
+def sweep_of(history: pd.DataFrame, arm: str) -> Sweep:
+    """The sweep of one arm."""
+
+    def table(quantity: str) -> pd.DataFrame:
+        rows = final(history, quantity)
+        return rows[rows["arm"] == arm].pivot_table(
+            index="draw", columns="weight_decay", values="value", dropna=False
+        )
+
+    ranks, errors, left = table("mean_inverse_stable_rank"), table("error"), table("relative_norm")
+    alive = ((left >= COLLAPSED) & ranks.notna()).all(axis="index")
+    return Sweep(
+        decays=ranks.columns[alive].to_numpy(dtype=float),
+        ranks=ranks.loc[:, alive].to_numpy(dtype=float),
+        errors=errors.loc[:, alive].to_numpy(dtype=float),
+        collapsed=tuple(ranks.columns[~alive].to_numpy(dtype=float)),
+    )
+
+
+def judge_decay(
+    history: pd.DataFrame, settings: DecaySettings, thresholds: DecayThresholds, *, prefix: str
+) -> list[Claim]:
+    """Both claims for each frequency, each with its λ shuffled as a negative control.
+
+    Args:
+        history: Of a run that reached its end.
+        settings: Of the run.
+        thresholds: Where claims hold.
+        prefix: `F2`.
+    """
+    sweeps = {str(arm): sweep_of(history, str(arm)) for arm in history["arm"].drop_duplicates()}
+    claims = []
+    for name, judge, words in (
+        ("trend", _trend, "The mean inverse stable rank grows with the weight decay"),
+        ("errors", _errors, "So it does though the net makes many mistakes"),
+    ):
+        for control in (False, True):
+            parts = [
+                judge(found, arm, thresholds, prefix, settings.seed, control=control)
+                for arm, found in sweeps.items()
+            ]
+            claims += parts if control else [joined(f"{prefix}-{name}", words, parts), *parts]
+    return claims
+
+
+def _id(prefix: str, name: str, arm: str, *, control: bool) -> str:
+    return f"{prefix}-{name}/{arm.replace(' ', '-')}" + ("/shuffled" if control else "")
+
+
+def _doubts(sweep: Sweep, limits: DecayThresholds) -> list[str]:
+    few = len(sweep.decays) < limits.fewest_decays
+    return [
+        too_few(len(sweep.ranks), limits.fewest_draws),
+        f"{len(sweep.decays)} weight decays at which no net collapsed, of {limits.fewest_decays} needed"
+        * few,
+    ]
+
+
+def _trend(
+    sweep: Sweep, arm: str, limits: DecayThresholds, prefix: str, seed: int, *, control: bool
+) -> Claim:
+    ranks = shuffled_rows(sweep.ranks, seed=seed) if control else sweep.ranks
+
+    def correlation(rows: Float[np.ndarray, "draws decays"]) -> float:
+        return spearman(sweep.decays, rows.mean(axis=0))
+
+    value = correlation(ranks) if ranks.size else 0.0
+    interval = bootstrap(ranks, correlation) if ranks.size else None
+    holds = value >= limits.correlation
+    verdict, reason = verdict_of(
+        holds,
+        *_doubts(sweep, limits),
+        "the interval over draws includes 0" if holds and interval and interval[0] <= 0 else "",
+    )
+    return Claim(
+        id=_id(prefix, "trend", arm, control=control),
+        claim="The same with λ shuffled within each draw"
+        if control
+        else f"The mean inverse stable rank grows with the weight decay ({arm})",
+        verdict=verdict,
+        statistic="Spearman's ρ of λ and the mean over draws of (1/K) Σ ‖W_k‖₂/‖W_k‖_F, where no net "
+        "collapsed",
+        value=value,
+        threshold=f"≥ {limits.correlation:g}, interval above 0",
+        interval=interval,
+        draws=len(ranks),
+        reason="; ".join(part for part in (reason, sweep.collapse) if part),
+        control=control,
+    )
+
+
+def _errors(
+    sweep: Sweep, arm: str, limits: DecayThresholds, prefix: str, seed: int, *, control: bool
+) -> Claim:
+    """Of the λ whose nets make many mistakes the one whose rank is most surely lower than at λ = 0."""
+    ranks = shuffled_rows(sweep.ranks, seed=seed) if control else sweep.ranks
+    has_zero = len(sweep.decays) > 0 and sweep.decays[0] == 0
+    mistaken = [
+        i
+        for i, error in enumerate(sweep.errors.mean(axis=0))
+        if error >= limits.error and sweep.decays[i] > 0
+    ]
+    best: tuple[float, float, float, float] | None = None
+    for i in mistaken if has_zero else []:
+        rise = ranks[:, i] - ranks[:, 0]
+        # Of so many λ one is picked: the level is shared among them (Bonferroni).
+        interval = mean_interval(rise, level=1 - 0.05 / len(mistaken))
+        low, high = interval or (float("nan"), float("nan"))
+        if best is None or low > best[1]:
+            best = (float(rise.mean()), low, high, float(sweep.decays[i]))
+    verdict, reason = verdict_of(
+        best is not None and best[0] > 0 and best[1] > 0,
+        *_doubts(sweep, limits),
+        "" if has_zero else "there are no nets without weight decay that did not collapse",
+    )
+    if best is None and verdict == "not_held":
+        reason = f"no λ > 0 at which nets live and err on {limits.error:g} of the samples"
+    at = f"at λ = {best[3]:g}" if best else ""
+    return Claim(
+        id=_id(prefix, "errors", arm, control=control),
+        claim="The same with λ shuffled within each draw"
+        if control
+        else f"So it does though the net makes many mistakes ({arm})",
+        verdict=verdict,
+        statistic=f"rise of the mean inverse stable rank over that of λ = 0, at the λ > 0 with error ≥ "
+        f"{limits.error:g} where it is most certain",
+        value=best[0] if best else None,
+        threshold="> 0, interval above 0",
+        interval=best[1:3] if best else None,
+        draws=len(ranks),
+        reason="; ".join(part for part in (reason, at, sweep.collapse) if part),
+        control=control,
+    )
