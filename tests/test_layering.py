@@ -26,8 +26,8 @@ _FOLDERS = {
     "training.experiments": "merging decay_sweep",
     "recipes": "wording document fields parts training_spec overrides sizes spec problems "
     "shipped load outcome results inspecting "
-    "finished joint analysing run",
-    "cli": "options progress render analyze inspect families plot render_recipe terminal run app",
+    "finished joint analysing training run",
+    "cli": "options progress render analyze inspect families plot render_recipe terminal render_training train run app",
 }
 
 

@@ -11,6 +11,7 @@ from weightscope.cli.inspect import inspect
 from weightscope.cli.plot import plot
 from weightscope.cli.run import EXAMPLES as RUN_EXAMPLES
 from weightscope.cli.run import run
+from weightscope.cli.train import train
 
 app = typer.Typer(
     name="weightscope",
@@ -45,3 +46,4 @@ app.command()(inspect)
 app.add_typer(families, name="families")
 app.command()(plot)
 app.command(epilog=RUN_EXAMPLES)(run)
+app.add_typer(train, name="train")

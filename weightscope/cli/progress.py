@@ -1,4 +1,4 @@
-"""A progress bar in bytes, with rate and time left, on stderr."""
+"""Progress bars in bytes and in steps, with time left, on stderr."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from weightscope.sweep.run import Progress
+    from weightscope.training.follow import TrainingProgress
 
 
 @contextmanager
@@ -58,3 +59,36 @@ def bytes_progress(
     ) as bar:
         task = bar.add_task(label, total=None)
         yield lambda state: bar.update(task, total=state.total_bytes, completed=state.done_bytes)
+
+
+@contextmanager
+def steps_progress(*, enabled: bool, label: str) -> Iterator[Callable[[TrainingProgress], None] | None]:
+    """Yield an observer for an experiment that trains, its bar under a label; None if no bar is wanted."""
+    if not enabled:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(label, total=None, unit="")
+        yield lambda state: bar.update(task, total=state.total, completed=state.done, unit=state.unit)

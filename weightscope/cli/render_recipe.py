@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,12 @@ from rich.text import Text
 from weightscope.cli.render import NOTHING, byte_count, console, duration, figure, print_whole
 from weightscope.recipes.inspecting import SIZES, Comparison
 from weightscope.recipes.outcome import stated
-from weightscope.recipes.spec import InspectRecipe
+from weightscope.recipes.spec import AnalyzeRecipe, InspectRecipe
 
 if TYPE_CHECKING:
     from weightscope.recipes.joint import Report
     from weightscope.recipes.load import LoadedRecipe
     from weightscope.recipes.outcome import Outcome
-    from weightscope.recipes.spec import AnalyzeRecipe
 
 
 _NORMS_EXPLAINED = """\
@@ -41,16 +41,23 @@ def listing(recipes: Mapping[str, LoadedRecipe]) -> None:
 
 def plan(loaded: LoadedRecipe, folder: Path, *, resume: bool) -> bool:
     """What would be done with each model; whether one of them would fail."""
-    _heading(loaded)
+    heading(loaded)
     out = console()
     failing = False
     if isinstance(loaded.recipe, InspectRecipe):
         for name, model in loaded.recipe.models.items():
             out.print(Text(f"{model.label or name}: headers and config of {stated(model)}"), soft_wrap=True)
-    else:
+    elif isinstance(loaded.recipe, AnalyzeRecipe):
         failing = _plan_analysis(loaded.recipe, folder, resume=resume)
+    else:
+        for name, value in asdict(loaded.recipe.setting).items():
+            out.print(Text(f"{name}: {_plain(value)}"), soft_wrap=True)
     out.print(Text(f"Results would be written to {folder}{os.sep}"))
     return failing
+
+
+def _plain(value: object) -> str:
+    return ", ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)
 
 
 def _plan_analysis(recipe: AnalyzeRecipe, folder: Path, *, resume: bool) -> bool:
@@ -92,7 +99,7 @@ def outcome(
     """The table, the files, and at the end what failed."""
     out = console()
     if found.files:
-        _heading(loaded)
+        heading(loaded)
         if isinstance(loaded.recipe, InspectRecipe):
             print_whole(out, _sizes([row for row in rows if isinstance(row, Comparison)]))
         else:
@@ -125,7 +132,8 @@ def _failures(found: Outcome) -> None:
         err.print(Text(f"  {model.label}: {type(model.error).__name__}: {model.error}"), soft_wrap=True)
 
 
-def _heading(loaded: LoadedRecipe) -> None:
+def heading(loaded: LoadedRecipe) -> None:
+    """Title, what it reproduces and what must come out."""
     out, recipe = console(), loaded.recipe
     out.print(Text(_one_line(recipe.title), style="bold"), soft_wrap=True)
     if recipe.paper:

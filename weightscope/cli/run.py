@@ -58,21 +58,28 @@ def run(
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit 3 if a matrix has no numbers or a size is not the paper's."),
+        typer.Option(
+            "--strict",
+            help="Exit 3 if a matrix has no numbers, a size is not the paper's or a claim not held.",
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Reproduce a published table or figure, for several models at once."""
     from weightscope.cli import render_recipe
     from weightscope.cli.terminal import Terminal
+    from weightscope.cli.train import train_into
     from weightscope.recipes import load
-    from weightscope.recipes.run import run_recipe
+    from weightscope.recipes.run import run_recipe, trains
 
     if recipe is None or list_recipes:
         render_recipe.listing(load.list_recipes())
         return
     loaded = load.load_recipe(recipe, settings or [])
     folder = out if out is not None else Path(loaded.stem)
+    if trains(loaded) and not dry_run:
+        train_into(loaded, folder, resume=resume, strict=strict, quiet=quiet)
+        return
     if dry_run:
         if render_recipe.plan(loaded, folder, resume=resume):
             raise typer.Exit(1)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from weightscope.cli import render
-from weightscope.cli.progress import bytes_progress
+from weightscope.cli.progress import bytes_progress, steps_progress
 from weightscope.errors import WeightscopeError
 from weightscope.recipes.outcome import Listener
 
 if TYPE_CHECKING:
     from weightscope.sweep.run import Progress
+    from weightscope.training.follow import TrainingProgress
 
 
 class Terminal(Listener):
@@ -37,6 +38,10 @@ class Terminal(Listener):
         """Print that a model was given up; why stands at the end, quiet or not."""
         if not self.quiet:
             typer.echo(f"     {label} failed ({type(error).__name__}); the run goes on", err=True)
+
+    def training(self, label: str) -> AbstractContextManager[Callable[[TrainingProgress], None] | None]:
+        """A progress bar of steps."""
+        return steps_progress(enabled=not self.quiet, label="training")
 
     def progress(self, label: str) -> AbstractContextManager[Callable[[Progress], None] | None]:
         """A progress bar."""

@@ -29,7 +29,7 @@ from weightscope.recipes.joint import (
 )
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, Status, reference_of, stated
-from weightscope.recipes.results import PROVENANCE_FILE, write_results
+from weightscope.recipes.results import PROVENANCE_FILE, models_provenance, write_results
 from weightscope.recipes.spec import AnalyzeRecipe, ModelSpec
 from weightscope.report import JOURNAL_FILE
 from weightscope.table import read_table, write_csv
@@ -176,15 +176,14 @@ def _write(
     return write_results(
         folder,
         loaded,
-        models,
         writers={
             **({name: lambda path: save_figure(figure, path) for name in pictures} if figure else {}),
             "norm_preservation.csv": lambda path: write_csv(norm_preservation(reports), path),
             "summary.csv": lambda path: write_csv(joint_summary(reports), path),
             "matrices.csv": lambda path: write_csv(joint_matrices(reports), path),
         },
+        provenance=models_provenance(models, seconds),
         optional=pictures,
-        seconds=seconds,
     )
 
 

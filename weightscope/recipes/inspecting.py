@@ -13,7 +13,7 @@ from weightscope.errors import WeightscopeError
 from weightscope.inspection import Inspection, inspect
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener, ModelOutcome, Outcome, reference_of, stated
-from weightscope.recipes.results import write_results
+from weightscope.recipes.results import models_provenance, write_results
 from weightscope.recipes.spec import InspectedModelSpec, InspectRecipe
 
 SIZES = ("layers", "model_dimension", "feed_forward_dimension", "parameters")
@@ -77,9 +77,8 @@ def run_inspect(
         files = write_results(
             folder,
             loaded,
-            models,
             writers={f"{loaded.file}.csv": lambda path: _write_table(path, rows)},
-            seconds=perf_counter() - started,
+            provenance=models_provenance(models, perf_counter() - started),
         )
     reservations = tuple(
         f"{row.outcome.label} is not as in the paper: {', '.join(row.differing).replace('_', ' ')}."

@@ -14,6 +14,7 @@ from weightscope.recipes.spec import ModelSpec
 
 if TYPE_CHECKING:
     from weightscope.sweep.run import Progress
+    from weightscope.training.follow import TrainingProgress
 
 Status = Literal["done", "kept", "failed"]
 
@@ -32,6 +33,10 @@ class Listener:
 
     def progress(self, label: str) -> AbstractContextManager[Callable[[Progress], None] | None]:
         """An observer for `analyze` while it works on a model."""
+        return nullcontext()
+
+    def training(self, label: str) -> AbstractContextManager[Callable[[TrainingProgress], None] | None]:
+        """An observer for an experiment that trains."""
         return nullcontext()
 
 

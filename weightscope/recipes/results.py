@@ -23,21 +23,21 @@ RECIPE_FILE, PROVENANCE_FILE = "recipe.yaml", "provenance.json"
 def write_results(
     folder: Path,
     loaded: LoadedRecipe,
-    models: Sequence[ModelOutcome],
     *,
     writers: Mapping[str, Callable[[Path], object]],
+    provenance: Mapping[str, Any],
     optional: Iterable[str] = (),
-    seconds: float,
+    advice: str = "Make room there and run it again with --resume: the models' own reports stay.",
 ) -> tuple[Path, ...]:
     """Write files into the run's folder, with the recipe as it was run and with provenance, and return them.
 
     Args:
         folder: Made if it is not there; files of other names in it are left alone.
         loaded: The recipe.
-        models: What became of each model.
         writers: Name of the file to what writes it to a path.
         optional: Names that an earlier run may have left and that this one does not write: they are removed.
-        seconds: What the run took so far.
+        provenance: What stands in the provenance beside the recipe, the time and the versions.
+        advice: What to do if that fails.
 
     Raises:
         OutputError: Something could not be written; what an earlier run left is untouched.
@@ -51,7 +51,8 @@ def write_results(
                     **writers,
                     RECIPE_FILE: lambda path: path.write_text(resolved_text(loaded), encoding="utf-8"),
                     PROVENANCE_FILE: lambda path: path.write_text(
-                        json.dumps(_provenance(loaded, models, seconds), indent=2, ensure_ascii=False) + "\n",
+                        json.dumps(_provenance(loaded) | dict(provenance), indent=2, ensure_ascii=False)
+                        + "\n",
                         encoding="utf-8",
                     ),
                 },
@@ -62,7 +63,7 @@ def write_results(
         raise OutputError(
             f"The results of '{loaded.name}' were to be written to '{folder}'.",
             f"That failed: {error.strerror or error}.",
-            "Make room there and run it again with --resume: the models' own reports stay.",
+            advice,
         ) from None
 
 
@@ -73,18 +74,25 @@ def resolved_text(loaded: LoadedRecipe) -> str:
     return f"# {' '.join(loaded.name.split())}{changed}{write_document(loaded.resolved())}"
 
 
-def _provenance(loaded: LoadedRecipe, models: Sequence[ModelOutcome], seconds: float) -> dict[str, Any]:
+def models_provenance(models: Sequence[ModelOutcome], seconds: float) -> dict[str, Any]:
+    """What became of each model, and how long the run took."""
+    return {"models": {model.name: model.as_dict() for model in models}, "seconds": {"total": seconds}}
+
+
+def resolved_digest(loaded: LoadedRecipe) -> str:
+    """Of the recipe as it is run, whatever its comments and its layout."""
+    return sha256(json.dumps(loaded.resolved(), sort_keys=True).encode()).hexdigest()
+
+
+def _provenance(loaded: LoadedRecipe) -> dict[str, Any]:
     return {
         "recipe": {
             "name": loaded.name,
             "sha256": loaded.sha256,
             "settings": list(loaded.settings),
-            # Of the recipe as it was run, whatever its comments and its layout.
-            "resolved_sha256": sha256(json.dumps(loaded.resolved(), sort_keys=True).encode()).hexdigest(),
+            "resolved_sha256": resolved_digest(loaded),
         },
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "platform": platform.platform(),
-        "models": {model.name: model.as_dict() for model in models},
-        "seconds": {"total": seconds},
     }

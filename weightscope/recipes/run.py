@@ -1,4 +1,4 @@
-"""`run_recipe`: the one door to every kind of experiment."""
+"""`run_recipe` and `train_recipe`: the two doors to every kind of experiment."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from weightscope.recipes.inspecting import Comparison, run_inspect
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener, Outcome
-from weightscope.recipes.spec import InspectRecipe
+from weightscope.recipes.spec import AnalyzeRecipe, InspectRecipe
+from weightscope.recipes.training_spec import DecayRecipe, MergingRecipe
 
 if TYPE_CHECKING:
     from weightscope.recipes.joint import Report
+    from weightscope.recipes.training import TrainingOutcome
 
 
 def run_recipe(
     loaded: LoadedRecipe, folder: Path, listener: Listener, *, resume: bool = False
 ) -> tuple[Outcome, list[Comparison] | list[Report]]:
-    """Run a recipe into a folder.
+    """Run a recipe of models into a folder.
 
     A model that fails does not stop the others; the outcome says which failed and why.
 
@@ -38,4 +40,21 @@ def run_recipe(
         return run_inspect(loaded, loaded.recipe, folder, listener)
     from weightscope.recipes.analysing import run_analyze  # loads torch, in time
 
+    assert isinstance(loaded.recipe, AnalyzeRecipe)  # noqa: S101 - those that train have a door of their own
+
     return run_analyze(loaded, loaded.recipe, folder, listener, resume=resume)
+
+
+def trains(loaded: LoadedRecipe) -> bool:
+    """Whether the recipe is one for `train_recipe`."""
+    return isinstance(loaded.recipe, (MergingRecipe, DecayRecipe))
+
+
+def train_recipe(
+    loaded: LoadedRecipe, folder: Path, listener: Listener, *, resume: bool = False
+) -> TrainingOutcome:
+    """Run a recipe that trains into a folder; see `training.run_training`."""
+    from weightscope.recipes.training import run_training  # loads torch, in time
+
+    assert isinstance(loaded.recipe, (MergingRecipe, DecayRecipe))  # noqa: S101 - `trains` has been asked
+    return run_training(loaded, loaded.recipe, folder, listener, resume=resume)

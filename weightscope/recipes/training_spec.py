@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from pydantic import BeforeValidator, Field
+from pydantic import ConfigDict, PlainValidator, create_model
 
 from weightscope.recipes.fields import FileStem, Text
 from weightscope.recipes.parts import Experiment, Part
 from weightscope.training.settings import DecaySettings, MergingSettings
 from weightscope.training.thresholds import DecayThresholds, MergingThresholds
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 PAPER = "paper"
 """The size that a recipe has as it is written."""
 
 
-def _with_tuples(content: Any) -> Any:
-    """YAML has lists only."""
-    if not isinstance(content, dict):
-        return content
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+def _mapping_of(kind: type[DataclassInstance]) -> PlainValidator:
+    """A mapping becomes such an object: exact types, no unknown key, and then the checks of its own."""
+    hints = get_type_hints(kind)
+    every: dict[str, Any] = {field.name: (hints[field.name], field.default) for field in fields(kind)}
+    model = create_model(kind.__name__, __config__=ConfigDict(extra="forbid", strict=True), **every)
+
+    def build(content: Any) -> Any:
+        if isinstance(content, kind):
+            return content
+        if isinstance(content, dict):  # YAML has lists only, and nothing stands for the default
+            given = {name: value for name, value in content.items() if value is not None}
+            content = {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
+        return kind(**dict(model.model_validate(content)))
+
+    return PlainValidator(build)
 
 
 class PictureSpec(Part):
@@ -49,11 +63,9 @@ class MergingRecipe(_Training):
     """`merging`."""
     claims: Text = "F3"
     """What the claims' names begin with."""
-    setting: Annotated[MergingSettings, BeforeValidator(_with_tuples)] = Field(
-        default_factory=MergingSettings
-    )
+    setting: Annotated[MergingSettings, _mapping_of(MergingSettings)] = MergingSettings()
     """The numbers of the experiment."""
-    thresholds: Annotated[MergingThresholds, BeforeValidator(_with_tuples)] = MergingThresholds()
+    thresholds: Annotated[MergingThresholds, _mapping_of(MergingThresholds)] = MergingThresholds()
     """Where its claims hold."""
 
 
@@ -64,9 +76,9 @@ class DecayRecipe(_Training):
     """`decay`."""
     claims: Text = "F2"
     """What the claims' names begin with."""
-    setting: Annotated[DecaySettings, BeforeValidator(_with_tuples)] = Field(default_factory=DecaySettings)
+    setting: Annotated[DecaySettings, _mapping_of(DecaySettings)] = DecaySettings()
     """The numbers of the experiment."""
-    thresholds: Annotated[DecayThresholds, BeforeValidator(_with_tuples)] = DecayThresholds()
+    thresholds: Annotated[DecayThresholds, _mapping_of(DecayThresholds)] = DecayThresholds()
     """Where its claims hold."""
 
 

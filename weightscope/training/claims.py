@@ -41,7 +41,9 @@ class Claim:
     draws: int
     """How many the statistic is of."""
     reason: str = ""
-    """Why it is undecided, or what else must be known to read the value."""
+    """Why it is undecided."""
+    detail: str = ""
+    """What else tells of the value: the spread of its parts, what was left out."""
     control: bool = False
     """Whether this is a negative control, which ought not to hold."""
 
@@ -61,6 +63,16 @@ def write_claims(claims: Sequence[Claim], path: Path) -> None:
     """Write `claims.json`."""
     text = json.dumps([claim.as_dict() for claim in claims], indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_claims(path: Path) -> list[Claim]:
+    """What `write_claims` wrote.
+
+    Raises:
+        OSError, ValueError, TypeError: It is not there, or no such file.
+    """
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return [Claim(**{**row, "interval": row["interval"] and tuple(row["interval"])}) for row in rows]
 
 
 def verdict_of(holds: bool, *doubts: str) -> tuple[Verdict, str]:

@@ -134,7 +134,8 @@ def _trend(
         threshold=f"≥ {limits.correlation:g}, interval above 0",
         interval=interval,
         draws=len(ranks),
-        reason="; ".join(part for part in (reason, sweep.collapse) if part),
+        reason=reason,
+        detail=sweep.collapse,
         control=control,
     )
 
@@ -163,9 +164,7 @@ def _errors(
         *_doubts(sweep, limits),
         "" if has_zero else "there are no nets without weight decay that did not collapse",
     )
-    if best is None and verdict == "not_held":
-        reason = f"no λ > 0 at which nets live and err on {limits.error:g} of the samples"
-    at = f"at λ = {best[3]:g}" if best else ""
+    at = f"at λ = {best[3]:g}" if best else f"no λ > 0 at which nets live with error ≥ {limits.error:g}"
     return Claim(
         id=_id(prefix, "errors", arm, control=control),
         claim="The same with λ shuffled within each draw"
@@ -178,6 +177,7 @@ def _errors(
         threshold="> 0, interval above 0",
         interval=best[1:3] if best else None,
         draws=len(ranks),
-        reason="; ".join(part for part in (reason, at, sweep.collapse) if part),
+        reason=reason,
+        detail="; ".join(part for part in (at, sweep.collapse) if part),
         control=control,
     )

@@ -89,13 +89,14 @@ class _Judge:
         count, draws = int(good.sum()), len(good)
         share = count / draws if draws else math.nan
         verdict, reason = verdict_of(share >= self.limits.share_of_draws, *self._doubts(draws))
-        reasons = [part for part in (reason, words.pop("more"), losses.collapse) if part]
+        details = [part for part in (words.pop("more"), losses.collapse) if part]
         return Claim(
             verdict=verdict,
             value=share,
             interval=share_interval(count, draws),
             draws=draws,
-            reason="; ".join(reasons),
+            reason=reason,
+            detail="; ".join(details),
             **words,
         )
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from weightscope.errors import OptionError
-
-# Read by pydantic where recipes hold these classes: exact types, no unknown key.
-EXACT: dict[str, Any] = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +19,6 @@ class MergingSettings:
     Raises:
         OptionError: A number out of its range.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = EXACT
 
     data: str = "synthetic"
     """`synthetic`, `digits`, `mnist`, `fashion_mnist`, `cifar10`, or a folder of images."""
@@ -85,8 +80,6 @@ class DecaySettings:
     Raises:
         OptionError: A number out of its range.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = EXACT
 
     samples: int = 1000
     """n."""

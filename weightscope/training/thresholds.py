@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from weightscope.errors import OptionError
-from weightscope.training.settings import EXACT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergingThresholds:
     """Of Figures 3 and 5."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = EXACT
 
     ratio: float = 3.0
     """Merged over single loss of `different`, at most."""
@@ -44,8 +40,6 @@ class MergingThresholds:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecayThresholds:
     """Of Figure 2."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = EXACT
 
     correlation: float = 0.8
     """Spearman's ρ of the mean inverse stable rank and λ, at least."""

@@ -1,0 +1,168 @@
+"""`weightscope train lambda` and `weightscope train merge`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from weightscope.errors import OptionError
+
+if TYPE_CHECKING:
+    from weightscope.recipes.load import LoadedRecipe
+
+EXAMPLES = """
+Examples:
+
+  weightscope train merge
+
+  weightscope train merge --data digits --out digits
+
+  weightscope train merge --data fashion_mnist --data-dir ./data --set samples=1000
+
+  weightscope train merge --merge average
+
+  weightscope train lambda --size paper --out figure2
+
+  weightscope train lambda --set width=20 --set step_size=0.5
+"""
+
+train = typer.Typer(
+    help="Reproduce paper A's experiments with small networks, and judge its claims.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+SizeOption = Annotated[
+    str,
+    typer.Option(metavar="smoke|quick|paper", help="How large: seconds, minutes, or the paper's numbers."),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Write the results here; else a folder named like the run.",
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Of the draws: means the same on every device.")]
+DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to train.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out DIR.")
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a number of the experiment, its value as YAML; may be repeated.",
+        show_default=False,
+    ),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 3 if a claim is not held.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+
+
+@train.command("lambda", epilog=EXAMPLES)
+def train_lambda(
+    size: SizeOption = "quick",
+    out: OutOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    settings: SettingsOption = None,
+    strict: StrictOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Figure 2: stable ranks of small networks against the weight decay λ."""
+    from weightscope.recipes.load import load_recipe
+
+    loaded = load_recipe("paper_a/figure2", _settings(size, seed, device, settings))
+    train_into(loaded, out or Path("lambda"), resume=resume, strict=strict, quiet=quiet)
+
+
+@train.command("merge", epilog=EXAMPLES)
+def train_merge(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="synthetic|digits|mnist|fashion_mnist|cifar10|DIR",
+            help="Figure 3 is synthetic, Figure 5 fashion_mnist; digits needs no network.",
+        ),
+    ] = "synthetic",
+    size: SizeOption = "quick",
+    out: OutOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Folder of the images; the Hub or its cache if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    merge: Annotated[
+        str, typer.Option(metavar="sum|average", help="How weights are merged; the paper adds them.")
+    ] = "sum",
+    settings: SettingsOption = None,
+    strict: StrictOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Figures 3 and 5: networks of different tasks can be merged by adding their weights."""
+    from weightscope.recipes.load import load_recipe
+
+    if data_dir is not None and data in ("synthetic", "digits"):
+        raise OptionError(
+            f"The data {data!r} were asked for, from '{data_dir}'.",
+            "They need no folder.",
+            "Leave out --data-dir, or choose --data mnist, fashion_mnist, cifar10 or a folder.",
+        )
+    more = [f"data={_text(data)}", f"merge={_text(merge)}"]
+    if data_dir is not None:
+        more.append(f"data_dir={_text(str(data_dir))}")
+    recipe = "paper_a/figure3" if data == "synthetic" else "paper_a/figure5"
+    loaded = load_recipe(recipe, [*_settings(size, seed, device, None), *more, *(settings or [])])
+    folder = out or Path(f"merge-{Path(data).name or 'images'}")
+    train_into(loaded, folder, resume=resume, strict=strict, quiet=quiet)
+
+
+def _settings(size: str, seed: int, device: str, settings: list[str] | None) -> list[str]:
+    return [
+        f"size={_text(size)}",
+        f"seed={seed}",
+        f"device={_text(device)}",
+        *(settings or []),
+    ]
+
+
+def _text(value: str) -> str:
+    """As YAML: in quotes unless it is a word."""
+    return value if value.isidentifier() else json.dumps(value, ensure_ascii=False)
+
+
+def train_into(loaded: LoadedRecipe, folder: Path, *, resume: bool, strict: bool, quiet: bool) -> None:
+    """Run a recipe that trains and print its claims.
+
+    Raises:
+        Exit: 130 after Ctrl-C, 3 if `strict` and a claim is not held.
+    """
+    from weightscope.cli import render_training
+    from weightscope.cli.terminal import Terminal
+    from weightscope.recipes.run import train_recipe
+
+    try:
+        outcome = train_recipe(loaded, folder, Terminal(quiet=quiet), resume=resume)
+    except KeyboardInterrupt:
+        state = folder / "training.state"
+        more = f" The same command with --resume goes on from '{state}'." if state.exists() else ""
+        typer.echo(f"Interrupted.{more}", err=True)
+        raise typer.Exit(130) from None
+    render_training.outcome(loaded, folder, outcome)
+    if strict and any(claim.verdict != "held" for claim in outcome.claims if not claim.control):
+        raise typer.Exit(3)

@@ -1,0 +1,220 @@
+"""Recipes that train: the experiment, its claims, its figure and its nets, into one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+
+from weightscope.errors import TrainingDiverged
+from weightscope.plots import save_figure
+from weightscope.provenance import provenance_here, versions
+from weightscope.publish import check_writable
+from weightscope.recipes.load import LoadedRecipe
+from weightscope.recipes.outcome import Listener
+from weightscope.recipes.results import PROVENANCE_FILE, resolved_digest, write_results
+from weightscope.recipes.training_spec import DecayRecipe, MergingRecipe
+from weightscope.sweep.devices import resolve_device
+from weightscope.table import write_csv
+from weightscope.training.claims import Claim, read_claims, write_claims
+from weightscope.training.decay_claims import judge_decay
+from weightscope.training.decay_figure import decay_figure
+from weightscope.training.experiments.decay_sweep import DecayRun, run_decay
+from weightscope.training.experiments.merging import MergingRun, run_merging
+from weightscope.training.merging_claims import judge_merging
+from weightscope.training.merging_figure import merging_figure
+from weightscope.training.saved_state import STATE_FILE
+from weightscope.training.seeds import draw_seeds
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+
+CLAIMS_FILE = "claims.json"
+_CONVENTION = (
+    "the value that the optimiser gets: W <- (1 - step_size * weight_decay) W - step_size * gradient"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOutcome:
+    """What became of a recipe that trains."""
+
+    claims: tuple[Claim, ...]
+    """With their verdicts."""
+    files: tuple[Path, ...]
+    """What was written; empty if the results were there already."""
+    seconds: float
+    """What it took; 0 if they were there."""
+
+
+def run_training(
+    loaded: LoadedRecipe,
+    recipe: MergingRecipe | DecayRecipe,
+    folder: Path,
+    listener: Listener,
+    *,
+    resume: bool,
+) -> TrainingOutcome:
+    """Train, judge, draw and write.
+
+    Args:
+        loaded: The recipe.
+        recipe: The same, checked.
+        folder: Made if it is not there.
+        listener: Hears of notes and progress.
+        resume: Whether to keep results that are there, and to go on with what was interrupted.
+
+    Raises:
+        TrainingDiverged: A weight is no number any more; the history until then is written.
+        WeightscopeError: What `run_merging` and `run_decay` raise; the folder cannot be written to.
+    """
+    device = resolve_device(recipe.device)
+    if resume and (claims := _kept(loaded, folder)) is not None:
+        return TrainingOutcome(claims=tuple(claims), files=(), seconds=0.0)
+    is_new = not folder.exists()
+    check_writable(folder)
+    state = folder / STATE_FILE
+    if state.exists() and not resume:
+        listener.notes([f"'{state}', of an interrupted run, is passed over; --resume goes on from it."])
+    started = perf_counter()
+    try:
+        with listener.training(recipe.title) as observe:
+            run: MergingRun | DecayRun
+            if isinstance(recipe, MergingRecipe):
+                run = run_merging(
+                    recipe.setting,
+                    device=device,
+                    data_dir=recipe.data_dir,
+                    state=state,
+                    resume=resume,
+                    observe=observe,
+                )
+            else:
+                run = run_decay(recipe.setting, device=device, state=state, resume=resume, observe=observe)
+    except TrainingDiverged as error:
+        _write_history(loaded, recipe, folder, device, error, perf_counter() - started)
+        raise
+    except BaseException:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    claims = _judge(recipe, run)
+    files = _write(loaded, recipe, folder, device, run, claims, perf_counter() - started)
+    state.unlink(missing_ok=True)
+    return TrainingOutcome(claims=tuple(claims), files=files, seconds=perf_counter() - started)
+
+
+def _judge(recipe: MergingRecipe | DecayRecipe, run: MergingRun | DecayRun) -> list[Claim]:
+    if isinstance(recipe, DecayRecipe):
+        return judge_decay(run.history, recipe.setting, recipe.thresholds, prefix=recipe.claims)
+    assert isinstance(run, MergingRun)  # noqa: S101 - a recipe's run is of its kind
+    return judge_merging(
+        run.history, recipe.setting, recipe.thresholds, prefix=recipe.claims, dimension=run.dimension
+    )
+
+
+def _kept(loaded: LoadedRecipe, folder: Path) -> list[Claim] | None:
+    """The claims of a whole run of this very recipe by this version; None if there is none."""
+    try:
+        found = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        same = found["recipe"]["resolved_sha256"] == resolved_digest(loaded)
+        if not same or found["versions"] != versions() or (folder / STATE_FILE).exists():
+            return None
+        return read_claims(folder / CLAIMS_FILE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _figure(recipe: MergingRecipe | DecayRecipe, run: MergingRun | DecayRun) -> Figure:
+    setting = recipe.setting
+    if isinstance(run, DecayRun):
+        numbers = (
+            f"n = {setting.samples:,}, widths {_listed(run.settings.widths)}, η = {setting.step_size:g}, "
+            f"batch {run.settings.batch_size}, {run.settings.epochs:,} epochs, {setting.draws} draws"
+        )
+        return decay_figure(run.history, run.settings, title=f"{numbers}; mean ± standard deviation")
+    numbers = (
+        f"{run.settings.data}: n = {setting.samples:,}, widths {_listed(run.settings.widths)}, "
+        f"η = {setting.step_size:g}, λ = {run.settings.weight_decay:g}, {setting.draws} draws"
+    )
+    how = "" if run.settings.merge == "sum" else ", merged by averaging"
+    return merging_figure(
+        run.history, run.settings, dimension=run.dimension, title=f"{numbers}{how}; mean ± standard deviation"
+    )
+
+
+def _write(
+    loaded: LoadedRecipe,
+    recipe: MergingRecipe | DecayRecipe,
+    folder: Path,
+    device: torch.device,
+    run: MergingRun | DecayRun,
+    claims: list[Claim],
+    seconds: float,
+) -> tuple[Path, ...]:
+    figure = _figure(recipe, run)
+    data = run.data if isinstance(run, MergingRun) else {"name": "synthetic"}
+    writers: Mapping[str, Callable[[Path], object]] = {
+        "history.parquet": lambda path: run.history.to_parquet(path, index=False),
+        "history.csv": lambda path: write_csv(run.history, path),
+        **{f"nets/{name}.safetensors": partial(save_file, tensors) for name, tensors in run.nets.items()},
+        f"{loaded.file}.png": lambda path: save_figure(figure, path),
+        f"{loaded.file}.svg": lambda path: save_figure(figure, path),
+        CLAIMS_FILE: lambda path: write_claims(claims, path),
+    }
+    return write_results(
+        folder,
+        loaded,
+        writers=writers,
+        provenance=_provenance(recipe, device, seconds) | {"data": data, "status": "done"},
+        optional=[f"nets/{file.name}" for file in (folder / "nets").glob("*.safetensors")],
+        advice=f"Make room there and run it again with --resume: it goes on from '{STATE_FILE}'.",
+    )
+
+
+def _write_history(
+    loaded: LoadedRecipe,
+    recipe: MergingRecipe | DecayRecipe,
+    folder: Path,
+    device: torch.device,
+    error: TrainingDiverged,
+    seconds: float,
+) -> None:
+    """What was seen until training diverged; results of an earlier run that is whole are removed."""
+    write_results(
+        folder,
+        loaded,
+        writers={
+            "history.parquet": lambda path: error.history.to_parquet(path, index=False),
+            "history.csv": lambda path: write_csv(error.history, path),
+        },
+        provenance=_provenance(recipe, device, seconds) | {"status": "diverged", "error": str(error)},
+        optional=[
+            CLAIMS_FILE,
+            f"{loaded.file}.png",
+            f"{loaded.file}.svg",
+            *(f"nets/{file.name}" for file in (folder / "nets").glob("*.safetensors")),
+        ],
+    )
+
+
+def _provenance(recipe: MergingRecipe | DecayRecipe, device: torch.device, seconds: float) -> dict[str, Any]:
+    return {
+        **provenance_here(device),
+        "settings": asdict(recipe.setting),
+        "thresholds": asdict(recipe.thresholds),
+        "weight_decay": _CONVENTION,
+        "draw_seeds": draw_seeds(recipe.setting.seed, recipe.setting.draws),
+        "seconds": {"total": seconds},
+    }
+
+
+def _listed(widths: tuple[int, ...]) -> str:
+    return ", ".join(f"{width:,}" for width in widths)
