@@ -88,7 +88,8 @@ class _Judge:
         """A claim that most draws must bear out."""
         count, draws = int(good.sum()), len(good)
         share = count / draws if draws else math.nan
-        verdict, reason = verdict_of(share >= self.limits.share_of_draws, *self._doubts(draws))
+        doubts = [*self._doubts(draws), words.pop("doubt", "")]
+        verdict, reason = verdict_of(share >= self.limits.share_of_draws, *doubts)
         details = [part for part in (words.pop("more"), losses.collapse) if part]
         return Claim(
             verdict=verdict,
@@ -134,6 +135,7 @@ class _Judge:
             statistic=f"share of draws with e ≥ {limits.conflicting_excess:g} and "
             f"≥ {limits.conflicting_times:g} times the mean e of `different`; e as mean of both tasks",
             threshold=f"≥ {limits.share_of_draws:g}",
+            doubt="" if len(reference) else "there are no nets of different tasks to compare with",
             more=f"e {_spread(excess)}, of `different` {beside:.3g} in the mean" if len(excess) else "",
             control=bool(control),
         )
@@ -184,7 +186,7 @@ class _Judge:
         rows = final(self.history, "stable_rank")
         rows = rows[(rows["arm"] == "different") & (rows["weight_decay"] == decay)]
         # The last matrix is a vector: its stable rank is always 1.
-        layers = sorted(rows["layer"].unique())[:-1]
+        layers = sorted(int(layer) for layer in rows["layer"].unique())[:-1]
         single = _by_draw(rows[rows["net"] == "single"], layers)
         both = _by_draw(rows[rows["net"] == "merged"], layers)
         shapes = [(self.widths[k], self.widths[k - 1]) for k in layers]

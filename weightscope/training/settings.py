@@ -36,6 +36,12 @@ class MergingSettings:
     """λ as the optimiser gets it: W ← (1 − ηλ) W − η ∇L."""
     weight_decays: tuple[float, ...] = (0.0, 5e-6, 2.5e-5, 1e-4)
     """The λ of the panel over λ, for as many steps each. Not in the paper."""
+    arms: tuple[Literal["different", "conflicting", "identical"], ...] = (
+        "different",
+        "conflicting",
+        "identical",
+    )
+    """Which of the arms to train; the claims that need another stay undecided."""
     draws: int = 10
     """Of data and initial weights."""
     seed: int = 0
@@ -61,6 +67,8 @@ class MergingSettings:
         _check_common(self)
         if self.merge not in ("sum", "average"):
             raise _refused("merge", self.merge, "It is sum or average")
+        if not self.arms or not set(self.arms) <= {"different", "conflicting", "identical"}:
+            raise _refused("arms", self.arms, "They are some of different, conflicting and identical")
         if self.data == "synthetic" and self.dimension % 2:
             raise _refused("dimension", self.dimension, "Each task has half of it, so it is even")
         if self.weight_decay not in self.weight_decays:

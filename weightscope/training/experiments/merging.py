@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from weightscope.spectra.batch import batch_norms
-from weightscope.training.data import ARMS, Arm, image_tasks, merging_tasks
+from weightscope.training.data import Arm, image_tasks, merging_tasks
 from weightscope.training.descent import Descent
 from weightscope.training.fits import check_fits
 from weightscope.training.follow import Observer, follow
@@ -108,7 +108,7 @@ def draws_of(
     """Of each draw the tasks of every arm, and the generator of its initial weights."""
     for seed in draw_seeds(settings.seed, settings.draws):
         tasks: dict[Arm, tuple[Task, Task]] = {}
-        for arm in ARMS:
+        for arm in settings.arms:
             generator = generator_for(seed, "data")  # the same numbers for every arm
             if images is None:
                 tasks[arm] = merging_tasks(
@@ -156,7 +156,7 @@ class MergingNets:
         self._groups: dict[int, _Group] = {}
         for draw, (tasks, generator) in enumerate(draws):
             starts: dict[int, list[Weights]] = {}
-            for arm in ARMS:
+            for arm in settings.arms:
                 first, second = tasks[arm]
                 dimension = first.inputs.shape[-1]
                 if dimension not in starts:  # the arms of one dimension begin alike
