@@ -21,13 +21,15 @@ _FOLDERS = {
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
     "batch",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
-    "training": "seeds image_set idx parquet_images find_images images task data networks padding descent stochastic "
-    "settings thresholds history saved_state follow fits claims merging_losses merging_claims merging_figure ",
+    "training": "seeds image_set idx parquet_images find_images images task data networks padding descent "
+    "stochastic settings thresholds history saved_state follow fits claims merging_losses "
+    "merging_claims merging_figure bounds decay_claims decay_figure",
     "training.experiments": "merging decay_sweep",
     "recipes": "wording document fields parts training_spec overrides sizes spec problems "
     "shipped load outcome results inspecting "
     "finished joint analysing training run",
-    "cli": "options progress render analyze inspect families plot render_recipe terminal render_training train run app",
+    "cli": "options progress render analyze inspect families plot render_recipe terminal "
+    "render_training train run app",
 }
 
 

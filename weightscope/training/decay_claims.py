@@ -27,25 +27,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_LIVING = 0.5
+"""Share of the draws whose nets live, at which λ counts: of fewer the survivors are no sample."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sweep:
-    """What one frequency's nets are at the end, at the λ where no draw's net collapsed."""
+    """What one frequency's nets are at the end, at the λ where at least half of the draws' nets live."""
 
     decays: Float[np.ndarray, " decays"]
     """λ, ascending."""
     ranks: Float[np.ndarray, "draws decays"]
-    """Mean inverse stable rank."""
+    """Mean inverse stable rank; NaN of a net that collapsed."""
     errors: Float[np.ndarray, "draws decays"]
-    """Classification error."""
-    collapsed: tuple[float, ...]
-    """λ at which some net collapsed or is no number."""
+    """Classification error; likewise."""
+    collapsed: dict[float, int]
+    """How many nets collapsed, or are no numbers, at every λ."""
 
     @property
     def collapse(self) -> str:
         """A sentence on what was left out, or nothing."""
-        return f"nets collapsed at λ = {', '.join(f'{decay:g}' for decay in self.collapsed)}" * bool(
-            self.collapsed
-        )
+        each = ", ".join(f"{count} at λ = {decay:g}" for decay, count in self.collapsed.items() if count)
+        return f"collapsed and left out: {each} of {len(self.ranks)}" if each else ""
 
 
 def sweep_of(history: pd.DataFrame, arm: str) -> Sweep:
@@ -58,13 +61,23 @@ def sweep_of(history: pd.DataFrame, arm: str) -> Sweep:
         )
 
     ranks, errors, left = table("mean_inverse_stable_rank"), table("error"), table("relative_norm")
-    alive = ((left >= COLLAPSED) & ranks.notna()).all(axis="index")
+    alive = (left >= COLLAPSED) & ranks.notna()
+    counted = alive.mean(axis="index") >= _LIVING
+    dead = (~alive).sum(axis="index")
     return Sweep(
-        decays=ranks.columns[alive].to_numpy(dtype=float),
-        ranks=ranks.loc[:, alive].to_numpy(dtype=float),
-        errors=errors.loc[:, alive].to_numpy(dtype=float),
-        collapsed=tuple(ranks.columns[~alive].to_numpy(dtype=float)),
+        decays=ranks.columns[counted].to_numpy(dtype=float),
+        ranks=ranks.where(alive).loc[:, counted].to_numpy(dtype=float),
+        errors=errors.where(alive).loc[:, counted].to_numpy(dtype=float),
+        collapsed=dict(zip(dead.index.to_numpy(dtype=float).tolist(), dead.tolist(), strict=True)),
     )
+
+
+def _means(rows: Float[np.ndarray, "draws decays"]) -> Float[np.ndarray, " decays"]:
+    """Over the nets that live; NaN where none does, as in a resample may be."""
+    living = np.isfinite(rows)
+    counts = living.sum(axis=0)
+    sums: np.ndarray = np.where(living, rows, 0.0).sum(axis=0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def judge_decay(
@@ -101,8 +114,7 @@ def _doubts(sweep: Sweep, limits: DecayThresholds) -> list[str]:
     few = len(sweep.decays) < limits.fewest_decays
     return [
         too_few(len(sweep.ranks), limits.fewest_draws),
-        f"{len(sweep.decays)} weight decays at which no net collapsed, of {limits.fewest_decays} needed"
-        * few,
+        f"{len(sweep.decays)} weight decays at which most nets live, of {limits.fewest_decays} needed" * few,
     ]
 
 
@@ -112,7 +124,9 @@ def _trend(
     ranks = shuffled_rows(sweep.ranks, seed=seed) if control else sweep.ranks
 
     def correlation(rows: Float[np.ndarray, "draws decays"]) -> float:
-        return spearman(sweep.decays, rows.mean(axis=0))
+        means = _means(rows)
+        known = np.isfinite(means)
+        return spearman(sweep.decays[known], means[known])
 
     value = correlation(ranks) if ranks.size else 0.0
     interval = bootstrap(ranks, correlation) if ranks.size else None
@@ -128,8 +142,8 @@ def _trend(
         if control
         else f"The mean inverse stable rank grows with the weight decay ({arm})",
         verdict=verdict,
-        statistic="Spearman's ρ of λ and the mean over draws of (1/K) Σ ‖W_k‖₂/‖W_k‖_F, where no net "
-        "collapsed",
+        statistic="Spearman's ρ of λ and the mean over draws of (1/K) Σ ‖W_k‖₂/‖W_k‖_F, where at "
+        "least half of the nets live",
         value=value,
         threshold=f"≥ {limits.correlation:g}, interval above 0",
         interval=interval,
@@ -154,11 +168,11 @@ def _errors(
     best: tuple[float, float, float, float] | None = None
     for i in mistaken if has_zero else []:
         rise = ranks[:, i] - ranks[:, 0]
+        rise = rise[np.isfinite(rise)]
         # Of so many λ one is picked: the level is shared among them (Bonferroni).
         interval = mean_interval(rise, level=1 - 0.05 / len(mistaken))
-        low, high = interval or (float("nan"), float("nan"))
-        if best is None or low > best[1]:
-            best = (float(rise.mean()), low, high, float(sweep.decays[i]))
+        if interval and (best is None or interval[0] > best[1]):
+            best = (float(rise.mean()), *interval, float(sweep.decays[i]))
     verdict, reason = verdict_of(
         best is not None and best[0] > 0 and best[1] > 0,
         *_doubts(sweep, limits),

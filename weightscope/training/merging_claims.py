@@ -19,6 +19,7 @@ from weightscope.training.claims import (
     too_few,
     verdict_of,
 )
+from weightscope.training.data import Arm
 from weightscope.training.history import final
 from weightscope.training.merging_losses import Losses, final_losses
 from weightscope.training.settings import MergingSettings
@@ -71,7 +72,8 @@ class _Judge:
         return [
             *different,
             self._conflicting("conflicting"),
-            self._conflicting("identical", control="identical"),
+            self._conflicting("identical"),
+            self._conflicting("different"),
             *self._decay(),
             *ranks,
         ]
@@ -119,7 +121,8 @@ class _Judge:
             control=bool(control),
         )
 
-    def _conflicting(self, arm: str, *, control: str = "") -> Claim:
+    def _conflicting(self, arm: Arm) -> Claim:
+        """Of the arm the claim is about, of that which the paper's words name, and of one where it must fail."""
         limits, losses = self.limits, final_losses(self.history, arm, self.base)
         reference = final_losses(self.history, "different", self.base).excesses
         beside = float(reference.mean()) if len(reference) else math.nan
@@ -128,16 +131,18 @@ class _Judge:
         return self._of_draws(
             good,
             losses,
-            id=self._id("conflicting", control),
-            claim="Nets of the same task (one law, one labelling, other draws) do not merge"
-            if control
-            else "Nets of conflicting tasks (one input law, two labellings) do not merge",
+            id=self._id("conflicting", "" if arm == "conflicting" else arm),
+            claim={
+                "conflicting": "Nets of conflicting tasks (one input law, two labellings) do not merge",
+                "identical": "By the letter: nets of the same task (one law, one labelling) do not merge",
+                "different": "The same statistic of nets of different tasks",
+            }[arm],
             statistic=f"share of draws with e ≥ {limits.conflicting_excess:g} and "
             f"≥ {limits.conflicting_times:g} times the mean e of `different`; e as mean of both tasks",
             threshold=f"≥ {limits.share_of_draws:g}",
             doubt="" if len(reference) else "there are no nets of different tasks to compare with",
             more=f"e {_spread(excess)}, of `different` {beside:.3g} in the mean" if len(excess) else "",
-            control=bool(control),
+            control=arm == "different",
         )
 
     def _decay(self) -> list[Claim]:

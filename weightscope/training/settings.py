@@ -101,12 +101,12 @@ class DecaySettings:
     """Of the labels sign(sin(frequency wᵀx)): left and right plot."""
     epochs: int = 5000
     """Passes over the samples."""
-    batch_size: int = 32
+    batch_size: int = 100
     """Of SGD. Not in the paper."""
     step_size: float = 0.1
     """η. Not in the paper."""
-    weight_decays: tuple[float, ...] = (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3)
-    """λ as the optimiser gets it. Not in the paper."""
+    weight_decays: tuple[float, ...] = (0.0, *(float(f"{10 ** (k / 4 - 6):.3g}") for k in range(17)))
+    """λ as the optimiser gets it, from no effect to collapse. Not in the paper."""
     draws: int = 10
     """Of data and initial weights. Not in the paper."""
     seed: int = 0
