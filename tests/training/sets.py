@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
 
 FASHION = (
@@ -80,3 +81,12 @@ def write_idx(
         content = idx(array)
         (folder / (name + ".gz" * compressed)).write_bytes(gzip.compress(content) if compressed else content)
     return folder
+
+
+def bytes_of_weights(nets: dict[str, dict[str, torch.Tensor]]) -> dict[str, bytes]:
+    """Every tensor of a run's nets, bit for bit."""
+    return {
+        f"{name}/{key}": tensor.numpy().tobytes()
+        for name, tensors in nets.items()
+        for key, tensor in tensors.items()
+    }

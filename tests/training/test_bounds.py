@@ -46,7 +46,7 @@ def test_the_bound_holds_at_every_point(seed, widths, size):
 
 
 def test_the_bound_is_reached_by_rank_one():
-    """One neuron a layer, aligned with the input: S is then the product of the norms times a logistic factor."""
+    """One neuron a layer, aligned with the input: S is the product of the norms times a logistic factor."""
     weights = [torch.full((1, 1, 1), 0.7, dtype=torch.float64) for _ in range(3)]
     inputs = torch.ones(1, 1, 1, dtype=torch.float64)
     scores = outputs(weights, inputs)

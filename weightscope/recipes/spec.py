@@ -110,7 +110,7 @@ class OptionsSpec(Part):
 class FigureSpec(Part):
     """The joint figure: one row of panels a model, a panel a quantity."""
 
-    quantities: list[Text] = Field(["stable_rank", "frobenius_norm"], min_length=1, max_length=6)
+    quantities: list[Text] = Field(default=["stable_rank", "frobenius_norm"], min_length=1, max_length=6)
     """Columns of the table. A single one is drawn twice, attention beside feed-forward."""
     file: FileStem | None = None
     """Name of the pictures without `.png` and `.svg`; the recipe's if left out."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_LIVING = 0.5
+LIVING = 0.5
 """Share of the draws whose nets live, at which λ counts: of fewer the survivors are no sample."""
 
 
@@ -62,7 +62,7 @@ def sweep_of(history: pd.DataFrame, arm: str) -> Sweep:
 
     ranks, errors, left = table("mean_inverse_stable_rank"), table("error"), table("relative_norm")
     alive = (left >= COLLAPSED) & ranks.notna()
-    counted = alive.mean(axis="index") >= _LIVING
+    counted = alive.mean(axis="index") >= LIVING
     dead = (~alive).sum(axis="index")
     return Sweep(
         decays=ranks.columns[counted].to_numpy(dtype=float),
@@ -149,7 +149,7 @@ def _trend(
         interval=interval,
         draws=len(ranks),
         reason=reason,
-        detail=sweep.collapse,
+        detail="" if control else sweep.collapse,
         control=control,
     )
 
@@ -192,6 +192,6 @@ def _errors(
         interval=best[1:3] if best else None,
         draws=len(ranks),
         reason=reason,
-        detail="; ".join(part for part in (at, sweep.collapse) if part),
+        detail="" if control else at,
         control=control,
     )

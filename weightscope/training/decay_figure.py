@@ -9,6 +9,7 @@ import numpy as np
 from weightscope.plots import style
 from weightscope.spectra.measures import gaussian_stable_rank
 from weightscope.training.bounds import lossless_bound, stationary_bound
+from weightscope.training.decay_claims import LIVING
 from weightscope.training.merging_losses import COLLAPSED
 from weightscope.training.settings import DecaySettings
 
@@ -25,7 +26,7 @@ _LOSS = "#41a5d1"
 def decay_figure(history: pd.DataFrame, settings: DecaySettings, *, title: str) -> Figure:
     """A column a frequency: ranks above, errors and loss below; mean and standard deviation over draws.
 
-    Where any draw's net collapsed the marker is hollow, and no line goes there.
+    Nets that collapsed are left out. Where most did the marker is hollow, and no line goes there.
 
     Args:
         history: See `history.COLUMNS`.
@@ -111,12 +112,16 @@ def _line(
     *,
     width: float = 1.5,
 ) -> None:
-    """Mean and standard deviation where all nets live; hollow markers where some collapsed."""
-    left = _of(rows, "relative_norm").groupby("weight_decay")["value"].min()
-    grouped = found.groupby("weight_decay")["value"]
-    mean, std = grouped.mean(), grouped.std().fillna(0.0)
-    lives = (left >= COLLAPSED).reindex(mean.index).to_numpy()
-    decays, values = mean.index.to_numpy(dtype=float), mean.to_numpy()
+    """Mean and standard deviation of the nets that live; hollow, of all nets, where most collapsed."""
+    left = _of(rows, "relative_norm").set_index(["draw", "weight_decay"])["value"]
+    table = found.set_index(["draw", "weight_decay"])["value"]
+    alive = (left >= COLLAPSED) & table.notna()
+    lives = (alive.groupby("weight_decay").mean() >= LIVING).to_numpy()
+    every = table.groupby("weight_decay").mean()
+    living = table.where(alive).groupby("weight_decay")
+    mean, std = living.mean(), living.std().fillna(0.0)
+    decays = every.index.to_numpy(dtype=float)
+    values = np.where(lives, mean.to_numpy(), every.to_numpy())
     axes.plot(decays[lives], values[lives], color=colour, marker=marker, linewidth=width, label=label)
     axes.fill_between(
         decays[lives],

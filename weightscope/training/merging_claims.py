@@ -122,7 +122,7 @@ class _Judge:
         )
 
     def _conflicting(self, arm: Arm) -> Claim:
-        """Of the arm the claim is about, of that which the paper's words name, and of one where it must fail."""
+        """Of the arm that the claim is about, of that which the paper names, and of one where it fails."""
         limits, losses = self.limits, final_losses(self.history, arm, self.base)
         reference = final_losses(self.history, "different", self.base).excesses
         beside = float(reference.mean()) if len(reference) else math.nan

@@ -106,7 +106,7 @@ def _ranks(axes: Axes, history: pd.DataFrame, settings: MergingSettings, dimensi
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel(r"stable rank  $\|W\|_F\,/\,\|W\|_2$")
     axes.set_title("different tasks; dotted: Gaussian matrices of the shapes")
-    axes.legend(frameon=False, ncols=2, loc="upper right")
+    axes.legend(framealpha=0.85, edgecolor="none", loc="upper right")
 
 
 def _steps(axes: Axes) -> None:
