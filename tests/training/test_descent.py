@@ -66,6 +66,48 @@ def test_the_weights_are_those_of_torch(samples: int, span: bool | None, widths:
             torch.testing.assert_close(found[net], wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("samples", [3, 40])
+@pytest.mark.parametrize("span", [False, True])
+def test_padding_is_left_out_and_decays(samples: int, span: bool) -> None:
+    """Inputs of which each net uses other columns, and one more or fewer of them."""
+    weights, inputs, labels = ensemble(3, samples)
+    for net, used in enumerate(([0, 1, 2, 3], [5, 7, 9, 11], [2, 8])):
+        zeros = [column for column in range(WIDTHS[0]) if column not in used]
+        inputs[net, :, zeros] = 0.0
+    descent = Descent(weights, inputs, labels, step_size=0.5, weight_decay=1e-2, span=span)
+    torch.testing.assert_close(descent.scores(), outputs(weights, inputs), rtol=1e-12, atol=1e-12)
+    descent.step(300)
+    for net in range(3):
+        expected = by_torch(
+            [w[net] for w in weights], inputs[net], labels[net], rate=0.5, decay=1e-2, steps=300
+        )
+        for found, wanted in zip(descent.weights(), expected, strict=True):
+            torch.testing.assert_close(found[net], wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("samples", [3, 40])
+def test_a_state_is_gone_on_with_bit_for_bit(samples: int) -> None:
+    weights, inputs, labels = ensemble(2, samples)
+    whole, before, after = (
+        Descent(weights, inputs, labels, step_size=1.0, weight_decay=3e-2) for _ in range(3)
+    )
+    whole.step(700)
+    before.step(333)
+    after.load(before.state(), 333)
+    after.step(367)
+    for one, other in zip(whole.weights(), after.weights(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_no_samples_at_all_in_a_column_of_zeros() -> None:
+    """Every input is zero: nothing is learnt, all decays."""
+    weights, inputs, labels = ensemble(1, 5)
+    descent = Descent(weights, 0 * inputs, labels, step_size=1.0, weight_decay=1e-2)
+    descent.step(100)
+    for one, other in zip(descent.weights(), weights, strict=True):
+        torch.testing.assert_close(one, other * 0.99**100, rtol=1e-12, atol=0)
+
+
 def test_steps_in_pieces_and_refreshed_are_the_same() -> None:
     weights, inputs, labels = ensemble(2, 5)
     whole = Descent(weights, inputs, labels, step_size=1.0, weight_decay=1e-2)

@@ -57,7 +57,7 @@ def plan(loaded: LoadedRecipe, folder: Path, *, resume: bool) -> bool:
 
 
 def _plain(value: object) -> str:
-    return ", ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _plan_analysis(recipe: AnalyzeRecipe, folder: Path, *, resume: bool) -> bool:
