@@ -1,4 +1,4 @@
-"""The merging experiment: its nets against torch's modules and optimiser, its arms and records, its resume."""
+"""The merging experiment: its nets against torch's modules and optimiser, its records, its resume."""
 
 from __future__ import annotations
 
