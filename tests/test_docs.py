@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from weightscope.cli.app import app
 from weightscope.errors import WeightscopeError
 from weightscope.table import columns
+from weightscope.training.settings import DecaySettings, MergingSettings
 from weightscope.weightwatcher import COLUMNS
 
 ROOT = Path(__file__).parent.parent
@@ -27,9 +29,10 @@ RUN = [
     "tutorials/first-analysis.md",
     "explanation/numerics.md",
     "reference/data.md",
+    "reference/training.md",
     *(
         f"how-to/{name}.md"
-        for name in ("add-a-family", "live-model", "pickles", "recipes", "resume", "scripts-and-ci")
+        for name in ("add-a-family", "live-model", "pickles", "recipes", "resume", "scripts-and-ci", "train")
     ),
 ]
 
@@ -83,11 +86,20 @@ def test_every_option_is_documented():
     import typer.main
 
     text = (PAGES / "reference" / "cli.md").read_text()
-    group = typer.main.get_command(app)
-    for command in group.commands.values():
+    waiting = list(typer.main.get_command(app).commands.values())
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
         for parameter in command.params:
             for option in parameter.opts:
                 assert not option.startswith("--") or f"`{option}" in text, (command.name, option)
+
+
+@pytest.mark.parametrize("settings", [MergingSettings, DecaySettings])
+def test_every_setting_is_documented(settings):
+    text = (PAGES / "reference" / "training.md").read_text()
+    for field in fields(settings):
+        assert f"`{field.name}`" in text, field.name
 
 
 def test_every_error_is_documented():
