@@ -163,3 +163,19 @@ def test_fit_counts() -> None:
     assert found.margin_error.item() == 0.75
     expected = torch.nn.functional.soft_margin_loss(scores.double(), torch.ones(1, 4).double())
     torch.testing.assert_close(found.loss.squeeze(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("samples", [3, 40])
+def test_a_gpu_takes_the_same_steps(samples: int) -> None:
+    """There the steps are replayed from a graph, and decay far enough that c is multiplied into V."""
+    weights, inputs, labels = ensemble(3, samples)
+    there = Descent(
+        [layer.cuda() for layer in weights], inputs.cuda(), labels.cuda(), step_size=0.5, weight_decay=5e-2
+    )
+    here = Descent(weights, inputs, labels, step_size=0.5, weight_decay=5e-2)
+    for count in (1, 200, 300):
+        there.step(count)
+        here.step(count)
+    for one, other in zip(there.weights(), here.weights(), strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-9, atol=1e-9)

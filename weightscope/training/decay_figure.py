@@ -140,6 +140,6 @@ def _line(
 def _decay_axis(axes: Axes, settings: DecaySettings) -> None:
     positive = [decay for decay in settings.weight_decays if decay > 0]
     axes.set_xscale("symlog", linthresh=min(positive, default=1.0), linscale=0.5)
-    axes.set_xlim(left=-0.1 * min(positive, default=1.0))
+    axes.set_xlim(-0.1 * min(positive, default=1.0), 1.3 * max(positive, default=1.0))
     axes.minorticks_off()
     axes.set_xlabel("weight decay λ")
