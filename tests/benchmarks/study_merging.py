@@ -18,6 +18,7 @@ from weightscope.training.merging_losses import final_losses
 
 CHANGES: list[dict[str, Any]] = [
     {},
+    *({"seed": seed} for seed in (1, 2, 3)),
     *({"widths": widths} for widths in ((300, 25), (300, 50), (300, 200), (100, 100), (1000, 100))),
     *({"samples": samples} for samples in (10, 20, 100)),
     *(

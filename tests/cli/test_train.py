@@ -276,9 +276,9 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        (["merge", "--size", "qick"], RecipeError, "did you mean 'quick'?"),
-        (["merge", "--set", "widht=3"], RecipeError, "did you mean 'widths'?"),
-        (["lambda", "--set", "widht=3"], RecipeError, "did you mean 'width'?"),
+        (["merge", "--size", "quic"], RecipeError, "did you mean 'quick'?"),
+        (["merge", "--set", "widt=3"], RecipeError, "did you mean 'widths'?"),
+        (["lambda", "--set", "widt=3"], RecipeError, "did you mean 'width'?"),
         (["merge", "--set", "samples=many"], RecipeError, "a whole number"),
         (["merge", "--set", "widths=3"], RecipeError, "a list"),
         (["merge", "--set", "samples"], RecipeError, "key=value"),
