@@ -67,7 +67,8 @@ def parity(samples: int, nets: int = 4, steps: int = 1000) -> float:
     for net in range(nets):
         alone = Alone([layer[net] for layer in weights], inputs[net], labels[net])
         alone.step(steps)
-        for found, wanted in zip(descent.weights(), alone.net.parameters(), strict=True):
+        for found, given in zip(descent.weights(), alone.net.parameters(), strict=True):
+            wanted = given.detach()
             worst = max(worst, float((found[net] - wanted).abs().max() / wanted.abs().max()))
     return worst
 
