@@ -12,6 +12,8 @@ from rich.text import Text
 
 from weightscope.cli.render import NOTHING, console, duration, figure, print_whole
 from weightscope.cli.render_recipe import heading
+from weightscope.recipes.training_spec import PAPER, DecayRecipe, MergingRecipe
+from weightscope.training.settings import numbers
 
 if TYPE_CHECKING:
     from weightscope.recipes.load import LoadedRecipe
@@ -21,14 +23,38 @@ if TYPE_CHECKING:
 _COLOURS = {"held": "green", "not_held": "red", "undecided": "yellow"}
 
 
-def outcome(loaded: LoadedRecipe, folder: Path, found: TrainingOutcome) -> None:
-    """The table of claims, a line of reasons for each that has some, the files."""
-    out = console()
+_EXPLAINED = {
+    "merging": """\
+r: merged over single training loss; e: (merged − single)/(ln 2 − single), 0 where
+merging costs nothing, 1 where the merged net knows nothing. Behind the ids: median
+[smallest, largest] over draws; of both tasks the worse, of conflicting the mean.""",
+    "decay": """\
+rank: mean inverse stable rank, (1/K) Σ ‖W_k‖₂/‖W_k‖_F, over the draws whose nets
+live; it is the larger, the lower the rank.""",
+}
+_CONTROLS = "A negative control is the same test where the effect ought to be absent: it ought not to hold."
+
+
+def beginning(loaded: LoadedRecipe) -> None:
+    """Title, what must come out, and which numbers are run: before hours of work."""
     heading(loaded)
-    print_whole(out, _claims([claim for claim in found.claims if not claim.control], "claim"))
-    if controls := [claim for claim in found.claims if claim.control]:
+    recipe = loaded.recipe
+    assert isinstance(recipe, MergingRecipe | DecayRecipe)  # noqa: S101 - those that train
+    size = f"size {recipe.size}" + ("" if recipe.size == PAPER else ", smaller than the paper's")
+    console().print(Text(f"{size}: {numbers(recipe.setting)}"), soft_wrap=True)
+
+
+def outcome(loaded: LoadedRecipe, folder: Path, found: TrainingOutcome) -> None:
+    """The tables of claims, what they rest on, the files."""
+    out = console()
+    claims = [claim for claim in found.claims if not claim.control]
+    controls = [claim for claim in found.claims if claim.control]
+    print_whole(out, _claims(claims, "claim"))
+    if controls:
         print_whole(out, _claims(controls, "negative control"))
-    for claim in found.claims:
+        out.print(Text(_CONTROLS))
+    out.print(Text(_EXPLAINED[loaded.recipe.experiment]), soft_wrap=True)
+    for claim in claims:
         if claim.detail:
             out.print(Text(f"{claim.id}: {claim.detail}"), soft_wrap=True)
     doubts: dict[str, list[str]] = {}
@@ -38,8 +64,8 @@ def outcome(loaded: LoadedRecipe, folder: Path, found: TrainingOutcome) -> None:
     for reason, names in doubts.items():
         whose = "all" if len(names) == len(found.claims) else ", ".join(names)
         out.print(Text(f"undecided ({whose}): {reason}"), soft_wrap=True)
-    for claim in found.claims:
-        if claim.control and claim.verdict == "held":
+    for claim in controls:
+        if claim.verdict == "held":
             sentence = f"{claim.id} holds too, and ought not to: its claim says little here."
             out.print(Text(sentence, style="yellow"), soft_wrap=True)
     if not found.files:
@@ -51,8 +77,10 @@ def outcome(loaded: LoadedRecipe, folder: Path, found: TrainingOutcome) -> None:
         Text(f"{duration(found.seconds)}; in {folder}{os.sep}: {others}, and nets{os.sep}"), soft_wrap=True
     )
     if nets:
+        net = next((file for file in nets if file.stem == "different-merged"), nets[0])
         out.print(
-            Text(f"Their spectra:  weightscope analyze {nets[0]} --groups all", style="dim"), soft_wrap=True
+            Text(f"Their spectra:  weightscope analyze {net} --groups all --spectrum --out spectra"),
+            soft_wrap=True,
         )
 
 
@@ -64,11 +92,15 @@ def _claims(claims: list[Claim], title: str) -> Table:
         table.add_column(name, justify="right", no_wrap=name != "holds if")
     for claim in claims:
         colour = "dim" if claim.control else _COLOURS[claim.verdict]
+        whole = claim.threshold.startswith("= ")  # made of parts, of which the value counts those that hold
+        value = figure(claim.as_dict()["value"])
         table.add_row(
-            Text(claim.id),
+            Text.assemble(claim.id, "\n", (f"  {claim.claim}", "dim")),
             Text(claim.verdict.replace("_", " "), style=colour),
-            figure(claim.as_dict()["value"]),
-            Text(claim.threshold),
+            f"{claim.value:.0f} part{'s' * (claim.value != 1)}"
+            if whole and claim.value is not None
+            else value,
+            f"all {claim.threshold[2:]}" if whole else claim.threshold,
             NOTHING
             if claim.interval is None
             else f"{figure(claim.interval[0])} to {figure(claim.interval[1])}",

@@ -24,7 +24,7 @@ _LOSS = "#41a5d1"
 
 
 def decay_figure(history: pd.DataFrame, settings: DecaySettings, *, title: str) -> Figure:
-    """A column a frequency: ranks above, errors and loss below; mean and standard deviation over draws.
+    """A column a frequency: ranks, their mean enlarged, errors and loss; mean and std over draws.
 
     Nets that collapsed are left out. Where most did the marker is hollow, and no line goes there.
 
@@ -37,25 +37,25 @@ def decay_figure(history: pd.DataFrame, settings: DecaySettings, *, title: str) 
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.6 * len(arms), 7.4), layout="constrained")
+        figure = Figure(figsize=(5.6 * len(arms), 9.2), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        panels = figure.subplots(2, len(arms), squeeze=False, sharex=True, sharey="row")
+        panels = figure.subplots(
+            3, len(arms), squeeze=False, sharex=True, sharey="row", height_ratios=(1.0, 0.6, 1.0)
+        )
         for column, arm in enumerate(arms):
             last = history[(history["arm"] == arm) & (history["step"] == history["step"].max())]
             _ranks(panels[0, column], last, settings)
-            _fits(panels[1, column], last)
-            panels[0, column].set_title(f"labels sign sin({str(arm).removeprefix('frequency ')} wᵀx)")
-            _decay_axis(panels[1, column], settings)
-        panels[0, 0].set_ylabel(r"$\|W\|_2\,/\,\|W\|_F$")
-        panels[1, 0].set_ylabel("share of samples, and loss")
-        for row, panel in enumerate(panels[:, 0]):
-            handles, names = panel.get_legend_handles_labels()
-            figure.legend(
-                handles,
-                names,
-                loc="outside right upper" if row == 0 else "outside right lower",
-                frameon=False,
+            _line(
+                panels[1, column], _of(last, "mean_inverse_stable_rank"), last, "mean", _MEAN, "o", width=2.2
             )
+            _fits(panels[2, column], last)
+            panels[0, column].set_title(f"labels sign sin({str(arm).removeprefix('frequency ')} wᵀx)")
+            _decay_axis(panels[2, column], settings)
+        panels[0, 0].set_ylabel(r"$\|W\|_2\,/\,\|W\|_F$")
+        panels[1, 0].set_ylabel("the mean, enlarged")
+        panels[2, 0].set_ylabel("share of samples, and loss")
+        for panel in (panels[0, -1], panels[2, -1]):
+            panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -95,6 +95,10 @@ def _fits(axes: Axes, rows: pd.DataFrame) -> None:
     _line(axes, _of(rows, "loss"), rows, "average loss", _LOSS, "D")
     axes.axhline(np.log(2), color="0.35", linestyle=":", linewidth=1.2, zorder=1, label="ln 2")
     axes.set_ylim(bottom=0.0)
+    axes.plot(
+        [], [], color="0.35", marker="o", linestyle="", markerfacecolor="none", markeredgewidth=1.0,
+        label="most collapsed",
+    )  # fmt: skip
 
 
 def _of(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -133,13 +137,13 @@ def _line(
     )
     axes.plot(
         decays[~lives], values[~lives], color=colour, marker=marker, linestyle="", markerfacecolor="none",
-        markeredgewidth=1.0,
+        markeredgewidth=1.0, clip_on=False,
     )  # fmt: skip
 
 
 def _decay_axis(axes: Axes, settings: DecaySettings) -> None:
     positive = [decay for decay in settings.weight_decays if decay > 0]
     axes.set_xscale("symlog", linthresh=min(positive, default=1.0), linscale=0.5)
-    axes.set_xlim(-0.1 * min(positive, default=1.0), 1.3 * max(positive, default=1.0))
+    axes.set_xlim(-0.2 * min(positive, default=1.0), 1.3 * max(positive, default=1.0))
     axes.minorticks_off()
     axes.set_xlabel("weight decay λ")

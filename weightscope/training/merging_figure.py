@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from weightscope.plots import style
 from weightscope.spectra.measures import gaussian_stable_rank
@@ -14,10 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _SINGLE, _MERGED = ("#08306b", "#41a5d1"), ("#c63a2f", "#e3a11b")
 _LAYERS = ("#08306b", "#6a3d9a", "#4da167", "#b15928", "#e3a11b")
 _LN2 = math.log(2)
+# Below whatever a panel shows.
+_BELOW = 1e-30
 
 
 def merging_figure(history: pd.DataFrame, settings: MergingSettings, *, dimension: int, title: str) -> Figure:
@@ -37,16 +43,45 @@ def merging_figure(history: pd.DataFrame, settings: MergingSettings, *, dimensio
         (different, conflicting), (decays, ranks) = figure.subplots(2, 2)
         for axes, arm, words in (
             (different, "different", "different tasks: orthogonal inputs"),
-            (conflicting, "conflicting", "conflicting tasks: one input law, two labellings"),
+            (conflicting, "conflicting", _conflict(settings)),
         ):
             _losses(axes, history[history["arm"] == arm], settings)
             axes.set_title(words)
-        limits = [limit for axes in (different, conflicting) for limit in axes.get_ylim()]
+        _identical(conflicting, history, settings)
+        conflicting.legend(frameon=False, ncols=2, loc="lower left")
+        lines = [line for axes in (different, conflicting) for line in axes.get_lines()]
         for axes in (different, conflicting):
-            axes.set_ylim(min(limits), max(limits))
+            _limit(axes, lines)
         _by_decay(decays, history, settings)
         _ranks(ranks, history, settings, dimension)
     return figure
+
+
+def _conflict(settings: MergingSettings) -> str:
+    if settings.data == "synthetic":
+        return "conflicting tasks: one input law, two labellings"
+    pictures = "other" if settings.shared_inputs is False else "the same"
+    return f"conflicting tasks: {pictures} images, labels inverted"
+
+
+def _identical(axes: Axes, history: pd.DataFrame, settings: MergingSettings) -> None:
+    """What the paper's words name, in one line: both tasks alike."""
+    rows = history[
+        (history["arm"] == "identical")
+        & (history["net"] == "merged")
+        & (history["weight_decay"] == settings.weight_decay)
+        & (history["quantity"] == "loss")
+    ]
+    means = rows.groupby("step")["value"].mean()
+    axes.plot(means.index, means, color="#4da167", linestyle=":", label="merged, one labelling")
+
+
+def _limit(axes: Axes, lines: Sequence[Line2D]) -> None:
+    """From below the lowest mean: a band that reaches zero leaves a logarithmic axis at its bottom."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in lines])
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values):
+        axes.set_ylim(0.4 * values.min(), 2.0 * values.max())
 
 
 def _losses(axes: Axes, rows: pd.DataFrame, settings: MergingSettings) -> None:
@@ -61,7 +96,7 @@ def _losses(axes: Axes, rows: pd.DataFrame, settings: MergingSettings) -> None:
     _steps(axes)
     axes.set_yscale("log")
     axes.set_ylabel("training loss")
-    axes.legend(frameon=False, ncols=2)
+    axes.legend(frameon=False, ncols=2, loc="lower left")
 
 
 def _by_decay(axes: Axes, history: pd.DataFrame, settings: MergingSettings) -> None:
@@ -73,6 +108,8 @@ def _by_decay(axes: Axes, history: pd.DataFrame, settings: MergingSettings) -> N
     threshold = min(positive, default=1.0)
     for net, colour, line in (("single", _SINGLE[0], "-"), ("merged", _MERGED[0], "--")):
         _band(axes, means[means["net"] == net], "weight_decay", net, colour, line, marker="o")
+        for _, draw in means[means["net"] == net].groupby("draw"):
+            axes.plot(draw["weight_decay"], draw["value"], color=colour, linewidth=0.5, alpha=0.5)
     _coin(axes)
     axes.axvline(settings.weight_decay, color="0.35", linestyle=":", linewidth=1.0, zorder=1)
     axes.set_xscale("symlog", linthresh=threshold, linscale=0.5)
@@ -82,8 +119,9 @@ def _by_decay(axes: Axes, history: pd.DataFrame, settings: MergingSettings) -> N
     axes.set_yscale("log")
     axes.set_xlabel("weight decay λ   (dotted: that of the other panels)")
     axes.set_ylabel("final training loss")
-    axes.set_title(f"different tasks, after {settings.steps:,} steps each")
+    axes.set_title(f"different tasks, after {settings.steps:,} steps each; thin: each draw")
     axes.legend(frameon=False)
+    _limit(axes, axes.get_lines())
 
 
 def _ranks(axes: Axes, history: pd.DataFrame, settings: MergingSettings, dimension: int) -> None:
@@ -106,7 +144,8 @@ def _ranks(axes: Axes, history: pd.DataFrame, settings: MergingSettings, dimensi
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel(r"stable rank  $\|W\|_F\,/\,\|W\|_2$")
     axes.set_title("different tasks; dotted: Gaussian matrices of the shapes")
-    axes.legend(framealpha=0.85, edgecolor="none", loc="upper right")
+    # Where no line is: ranks begin at the baselines and fall once learning has begun.
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.14))
 
 
 def _steps(axes: Axes) -> None:
@@ -132,8 +171,7 @@ def _band(
     mean, std = grouped.mean(), grouped.std().fillna(0.0)
     positions = mean.index.to_numpy(dtype=float)
     axes.plot(positions, mean.to_numpy(), color=colour, linestyle=line, label=label, marker=marker)
-    # A loss is positive: on a logarithmic axis the lower end of a wide band is cut off.
-    low = (mean - std).clip(lower=mean.min() * 0.3 if (mean > 0).all() else None)
+    low = (mean - std).clip(lower=_BELOW) if (mean > 0).all() else mean - std
     axes.fill_between(
         positions, low.to_numpy(), (mean + std).to_numpy(), color=colour, alpha=0.15, linewidth=0
     )
