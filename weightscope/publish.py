@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from errno import EISDIR
 from pathlib import Path
 
@@ -37,6 +39,42 @@ def check_writable(folder: Path) -> None:
             f"That failed: {error.strerror or error}.",
             "Choose another folder with --out, or make room there; nothing that was in it has changed.",
         ) from None
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Keep a second process from writing into the same folder.
+
+    Raises:
+        OutputError: Another one does.
+    """
+    try:
+        import fcntl  # noqa: F401 - whether there is one
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # not on Unix
+        yield
+        return
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(
+            f"Results were to be written to '{folder}'.",
+            "Another run is writing there at this moment.",
+            "Wait for that run, or choose another folder with --out.",
+        ) from None
+    except OSError:  # a file system without locks
+        return
 
 
 def publish(

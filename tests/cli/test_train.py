@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.training.sets import write_idx
 from weightscope.cli.app import app
 from weightscope.errors import (
     DataFormatError,
@@ -27,6 +29,7 @@ from weightscope.errors import (
     TrainingDiverged,
     WeightscopeError,
 )
+from weightscope.publish import only_run
 from weightscope.training import follow
 from weightscope.training.history import COLUMNS
 
@@ -297,6 +300,18 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, monkeypatch):
         (["merge", "--device", "tpu"], OptionError, "'tpu'"),
         (["merge", "--device", "cuda:9"], DeviceUnavailable, "CUDA devices"),
         (["merge", "--set", "widths=[2000000, 100000]"], DeviceMemoryError, "GiB are free"),
+        (["merge", "--data", "null"], DataNotFound, "'null'"),
+        (["merge", "--merge", "null"], RecipeError, "'sum' or 'average'"),
+        (["merge", "--set", "widht=null"], RecipeError, "did you mean 'widths'?"),
+        (["merge", "--set", "records=1000000"], RecipeError, "10,000"),
+        (["merge", "--set", f"steps={'9' * 39}"], RecipeError, "1,000,000,000,000"),
+        (["lambda", "--set", "hidden_layers=1000000000000"], RecipeError, "1,000"),
+        (["lambda", "--set", "frequencies=[]"], RecipeError, "1 to 20"),
+        (["lambda", "--set", "frequencies=[10, .nan]"], RecipeError, "each is positive"),
+        (["lambda", "--set", "frequencies=[-1]"], RecipeError, "positive"),
+        (["merge", "--set", "thresholds.merged_rank=[1.6, 0.67]"], RecipeError, "a range"),
+        (["merge", "--set", "thresholds.ratio=.nan"], RecipeError, "number from 0"),
+        (["lambda", "--set", "thresholds.fewest_draws=0"], RecipeError, "number from 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -305,6 +320,56 @@ def test_bad_input_is_said_and_nothing_is_written(tmp_path, arguments, kind, wor
     assert isinstance(error, kind)
     assert words in str(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_print_alike_are_not_one(tmp_path):
+    """Each λ and frequency has its nets and its rows, however close; of those given twice there is one."""
+    near, twice = "[0, 0.001, 0.001000000001]", "[1, 1, 1.0000001]"
+    small = ("--size", "smoke", "--set", "draws=1", "--set", "epochs=1", "--set", "records=2")
+    train("lambda", *small, "--set", f"weight_decays={near}", "--set", f"frequencies={twice}", "--out", "out")
+    assert len(list((tmp_path / "out" / "nets").iterdir())) == 6
+    train("merge", *SMALL, "--set", "weight_decays=[0.02, 0.0200000001]", "--set",
+          "arms=[different, different]", "--out", "more")  # fmt: skip
+    assert len(list((tmp_path / "more" / "nets").iterdir())) == 7
+    for folder in ("out", "more"):
+        history = pd.read_parquet(tmp_path / folder / "history.parquet")
+        assert not history.duplicated([name for name in COLUMNS if name != "value"]).any()
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    assert isinstance(refused("merge", *SMALL, "--out", "x" * 300), OutputError)
+
+
+def test_a_folder_where_the_state_goes_is_said_before_the_training(tmp_path):
+    (tmp_path / "out" / "training.state").mkdir(parents=True)
+    assert "A folder stands there" in str(refused("merge", *SMALL, "--out", "out"))
+    assert (tmp_path / "out" / "training.state").is_dir()
+
+
+def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with only_run(folder):
+        assert "Another run" in str(refused("merge", *SMALL, "--out", "out"))
+    assert not list(folder.iterdir())
+    assert train("merge", *SMALL, "--out", "out").exit_code == 0
+
+
+def test_what_a_kill_left_half_written_goes_with_the_state(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".training.state.partial").write_bytes(b"half")
+    train("merge", *SMALL, "--out", "out")
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_other_images_in_the_folder_are_not_taken_for_the_ones_of_then(tmp_path):
+    for value, words in ((1, "Their spectra"), (1, "already"), (2, "Their spectra")):
+        generator = np.random.default_rng(value)
+        pixels = generator.integers(1, 255, (12, 5, 5), dtype=np.uint8)
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        write_idx(tmp_path / "mine", pixels, np.arange(12) % 10)
+        result = train("merge", "--data", "mine", *SMALL, "--set", "samples=4", "--resume")
+        assert words in result.stdout
 
 
 def test_out_is_a_file(tmp_path):

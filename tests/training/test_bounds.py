@@ -80,3 +80,8 @@ def test_stationary_points_keep_both_bounds():
     assert lossless_bound(decay, 3) <= stationary_bound(decay, loss, 3) * 1.3
     assert mean >= stationary_bound(decay, loss, 3)
     assert mean >= lossless_bound(decay, 3)
+
+
+def test_without_a_loss_nothing_but_zero_is_stationary():
+    assert stationary_bound(1e-3, 0.0, 3) == math.inf
+    assert stationary_bound(1e-3, 0.0, 2) == pytest.approx(math.sqrt(1e-3))

@@ -221,6 +221,27 @@ def test_collapsed_nets_count_in_no_verdict():
     assert found["F3-different"].draws == 0
 
 
+@pytest.mark.parametrize("single", [math.log(2), 2.0])
+def test_nets_that_lose_no_less_than_a_coin_count_in_no_verdict(single):
+    """There e divides by what is nothing, or negative: a merged net would do better the worse it is."""
+    history = merging(different=1.2)
+    alone = (history["quantity"] == "loss") & (history["net"] == "single")
+    history.loc[alone & (history["task"] == 1), "value"] = single
+    found = merging_verdicts(history)
+    assert found["F3-different"].verdict == found["F3-conflicting"].verdict == "undecided"
+    assert found["F3-different"].detail == "8 draws are left out whose single nets lose no less than a coin"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("merged", "share"), [(0.0, 1.0), (0.01, 0.0)])
+def test_a_loss_of_nothing_makes_no_noise(merged, share):
+    history = merging()
+    losses = history["quantity"] == "loss"
+    history.loc[losses & (history["net"] == "single"), "value"] = 0.0
+    history.loc[losses & (history["net"] == "merged"), "value"] = merged
+    assert merging_verdicts(history)["F3-different"].value == share
+
+
 def test_claims_are_json_and_come_back(tmp_path):
     claims = list(merging_verdicts(merging(draws=1)).values())
     write_claims(claims, tmp_path / "claims.json")

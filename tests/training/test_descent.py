@@ -137,6 +137,36 @@ def test_decay_alone_shrinks_to_nothing_and_stays_finite() -> None:
     assert max(float(weight.abs().max()) for weight in descent.weights()) < 1e-3
 
 
+@pytest.mark.parametrize("span", [False, True])
+@pytest.mark.parametrize(("widths", "rate", "decay", "factor"), [
+    (WIDTHS, 40.0, 0.0125, 4.0),
+    ((12, 30, 1), 9.0, 0.1, 4.0),
+    (WIDTHS, 1.0, 0.999999, 4.0),
+    ((12, *(10,) * 30, 1), 9.0, 0.1, 2.4),
+], ids=["halves", "tenths", "nothing", "deep"])  # fmt: skip
+def test_strong_decay_is_followed_in_float32(
+    widths: tuple[int, ...], rate: float, decay: float, factor: float, span: bool
+) -> None:
+    """In the steps between two looks c may not leave float32, whose nets live or die as those of torch."""
+    weights, inputs, labels = ensemble(1, 3, widths)
+    weights = [factor * weight for weight in weights]
+    narrow = [weight.float() for weight in weights]
+    descent = Descent(narrow, inputs.float(), labels.float(), step_size=rate, weight_decay=decay, span=span)
+    descent.step(90)
+    expected = by_torch([w[0] for w in weights], inputs[0], labels[0], rate=rate, decay=decay, steps=90)
+    for found, wanted in zip(descent.weights(), expected, strict=True):
+        torch.testing.assert_close(found[0].double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_a_module_leave_no_graph_behind() -> None:
+    """Steps are written out: what autograd would keep of each would be memory without end."""
+    weights, inputs, labels = ensemble(1, 5)
+    given = [torch.nn.Parameter(weight) for weight in weights]
+    descent = Descent(given, inputs.requires_grad_(), labels, step_size=1.0, weight_decay=1e-2)
+    descent.step(3)
+    assert not any(weight.requires_grad for weight in [*descent.weights(), *descent.state().values()])
+
+
 @pytest.mark.parametrize(("rate", "decay"), [(1.0, 1.0), (2.0, 0.6), (1.0, -0.1)])
 def test_a_decay_that_does_not_decay_is_refused(rate: float, decay: float) -> None:
     weights, inputs, labels = ensemble(1, 5)

@@ -142,8 +142,11 @@ def _settings(size: str, seed: int, device: str, settings: list[str] | None) -> 
 
 
 def _text(value: str) -> str:
-    """As YAML: in quotes unless it is a word."""
-    return value if value.isidentifier() else json.dumps(value, ensure_ascii=False)
+    """As YAML: in quotes unless it is a word, which `null` and `no` are not."""
+    from weightscope.recipes.document import parse_value
+
+    plain = value.isidentifier() and parse_value(value) == value
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def train_into(loaded: LoadedRecipe, folder: Path, *, resume: bool, strict: bool, quiet: bool) -> None:

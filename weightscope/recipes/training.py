@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from weightscope.errors import TrainingDiverged
 from weightscope.plots import save_figure
 from weightscope.provenance import provenance_here, versions
-from weightscope.publish import check_writable
+from weightscope.publish import check_writable, only_run
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener
 from weightscope.recipes.results import PROVENANCE_FILE, resolved_digest, write_results
@@ -26,10 +27,11 @@ from weightscope.training.claims import Claim, read_claims, write_claims
 from weightscope.training.decay_claims import judge_decay
 from weightscope.training.decay_figure import decay_figure
 from weightscope.training.experiments.decay_sweep import DecayRun, run_decay
-from weightscope.training.experiments.merging import MergingRun, run_merging
+from weightscope.training.experiments.merging import MergingRun, run_merging, source_of
+from weightscope.training.images import DIGITS, KNOWN, load_images
 from weightscope.training.merging_claims import judge_merging
 from weightscope.training.merging_figure import merging_figure
-from weightscope.training.saved_state import STATE_FILE
+from weightscope.training.saved_state import STATE_FILE, check_state, remove_state
 from weightscope.training.seeds import draw_seeds
 
 if TYPE_CHECKING:
@@ -76,11 +78,30 @@ def run_training(
         WeightscopeError: What `run_merging` and `run_decay` raise; the folder cannot be written to.
     """
     device = resolve_device(recipe.device)
-    if resume and (claims := _kept(loaded, folder)) is not None:
+    if resume and (claims := _kept(loaded, recipe, folder)) is not None:
         return TrainingOutcome(claims=tuple(claims), files=(), seconds=0.0)
-    is_new = not folder.exists()
+    is_new = not os.path.lexists(folder)
     check_writable(folder)
+    try:
+        with only_run(folder):
+            return _train(loaded, recipe, folder, device, listener, resume=resume)
+    except BaseException:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _train(
+    loaded: LoadedRecipe,
+    recipe: MergingRecipe | DecayRecipe,
+    folder: Path,
+    device: torch.device,
+    listener: Listener,
+    *,
+    resume: bool,
+) -> TrainingOutcome:
     state = folder / STATE_FILE
+    check_state(state)
     if state.exists() and not resume:
         listener.notes([f"'{state}', of an interrupted run, is passed over; --resume goes on from it."])
     started = perf_counter()
@@ -101,13 +122,9 @@ def run_training(
     except TrainingDiverged as error:
         _write_history(loaded, recipe, folder, device, error, perf_counter() - started)
         raise
-    except BaseException:
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
     claims = _judge(recipe, run)
     files = _write(loaded, recipe, folder, device, run, claims, perf_counter() - started)
-    state.unlink(missing_ok=True)
+    remove_state(state)
     return TrainingOutcome(claims=tuple(claims), files=files, seconds=perf_counter() - started)
 
 
@@ -120,16 +137,28 @@ def _judge(recipe: MergingRecipe | DecayRecipe, run: MergingRun | DecayRun) -> l
     )
 
 
-def _kept(loaded: LoadedRecipe, folder: Path) -> list[Claim] | None:
+def _kept(loaded: LoadedRecipe, recipe: MergingRecipe | DecayRecipe, folder: Path) -> list[Claim] | None:
     """The claims of a whole run of this very recipe by this version; None if there is none."""
     try:
         found = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
         same = found["recipe"]["resolved_sha256"] == resolved_digest(loaded)
         if not same or found["versions"] != versions() or (folder / STATE_FILE).exists():
             return None
+        if _other_data(recipe, found["data"]):
+            return None
         return read_claims(folder / CLAIMS_FILE)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _other_data(recipe: MergingRecipe | DecayRecipe, then: Any) -> bool:
+    """Whether a folder of images holds others now; what comes from the Hub is not fetched to see."""
+    if not isinstance(recipe, MergingRecipe) or recipe.setting.data in ("synthetic", DIGITS):
+        return False
+    if recipe.setting.data in KNOWN and recipe.data_dir is None:
+        return False
+    now = source_of(load_images(recipe.setting.data, data_dir=recipe.data_dir))
+    return bool(json.loads(json.dumps(now)) != then)
 
 
 def _figure(recipe: MergingRecipe | DecayRecipe, run: MergingRun | DecayRun) -> Figure:

@@ -28,8 +28,8 @@ def _mapping_of(kind: type[DataclassInstance]) -> PlainValidator:
     def build(content: Any) -> Any:
         if isinstance(content, kind):
             return content
-        if isinstance(content, dict):  # YAML has lists only, and nothing stands for the default
-            given = {name: value for name, value in content.items() if value is not None}
+        if isinstance(content, dict):  # YAML has lists only, and nothing stands for the default of a key
+            given = {n: value for n, value in content.items() if value is not None or n not in every}
             content = {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
         return kind(**dict(model.model_validate(content)))
 
@@ -84,3 +84,9 @@ class DecayRecipe(_Training):
 
 TRAINING: dict[str, type[Part]] = {"merging": MergingRecipe, "decay": DecayRecipe}
 """Each kind that trains by its name."""
+
+
+def setting_keys(experiment: str) -> list[str]:
+    """The keys of such an experiment's `setting`."""
+    kind = MergingSettings if experiment == "merging" else DecaySettings
+    return [field.name for field in fields(kind)]

@@ -38,7 +38,12 @@ def everywhere_bound(
 
 
 def stationary_bound(weight_decay: float, loss: float, layers: int) -> float:
-    """Lemma 4 (2): (λ / L^{½ − 1/K})^½, at stationary points, by S ≤ √L; K ≥ 2."""
+    """Lemma 4 (2): (λ / L^{½ − 1/K})^½, at stationary points, by S ≤ √L; K ≥ 2. Infinite where L is 0.
+
+    At such a point nothing pulls, and no net but 0 is stationary.
+    """
+    if loss == 0 and layers > 2:
+        return math.inf
     return math.sqrt(weight_decay / loss ** (0.5 - 1 / layers))
 
 

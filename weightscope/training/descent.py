@@ -24,6 +24,7 @@ than the work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -34,8 +35,9 @@ from weightscope.errors import OptionError
 from weightscope.training.networks import Weights, outputs
 from weightscope.training.padding import Padding
 
-# Below this, c is multiplied into V: long before float32 runs out of exponents for the c of all layers.
-_SMALLEST_SCALE = 2.0**-8
+# c is multiplied into V before it is below 2^−8, and c^K before it is below 2^−40: what passes between two
+# looks comes to that, and float32 has room for both.
+_SCALE_BITS, _PRODUCT_BITS = 8.0, 40.0
 # How many steps may pass before one looks.
 _LOOK = 64
 # With fewer samples than this share of the inputs' dimension the span is worth following.
@@ -74,7 +76,13 @@ class Descent:
         decay = self._one_each(weight_decay, inputs)
         check_shrink(float((rate * decay).min()), float((rate * decay).max()))
         self._keep = 1 - rate * decay
-        self._labels = labels.unsqueeze(-1)
+        bits = min(_SCALE_BITS, _PRODUCT_BITS / len(weights))
+        self._smallest = 2.0**-bits
+        least = float(self._keep.min())
+        # Where weights halve in a step, 64 steps would take c out of float32.
+        self._look = max(1, min(_LOOK, int(bits / -math.log2(least)))) if least < 1 else _LOOK
+        weights, inputs = [weight.detach() for weight in weights], inputs.detach()
+        self._labels = labels.detach().unsqueeze(-1)
         self._rate = rate / inputs.shape[1]
         self._start = weights[0].clone()
         self._padding = Padding.of(inputs)
@@ -104,8 +112,8 @@ class Descent:
     def step(self, count: int = 1) -> None:
         """Take steps."""
         for _ in range(count):
-            if self.steps % _LOOK == 0:
-                if float(self._scale.min()) < _SMALLEST_SCALE:
+            if self.steps % self._look == 0:
+                if float(self._scale.min()) < self._smallest:
                     self.refresh()
                 if self._replay is None and self._inputs.is_cuda:
                     self._replay = captured(self._step, self._state())

@@ -265,7 +265,8 @@ def _by_draw(rows: pd.DataFrame, layers: Sequence[int]) -> Float[np.ndarray, "dr
 
 
 def _median_ratio(pairs: Float[np.ndarray, "draws 2"]) -> float:
-    return float(np.median(pairs[:, 0] / pairs[:, 1]))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a loss may be 0
+        return float(np.median(pairs[:, 0] / pairs[:, 1]))
 
 
 def _spread(values: Float[np.ndarray, " draws"]) -> str:

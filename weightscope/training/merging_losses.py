@@ -17,23 +17,29 @@ if TYPE_CHECKING:
 COLLAPSED = 1e-3
 """A net of which less than this share of its initial norm is left has collapsed: no number of it counts."""
 _LN2 = math.log(2)
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Losses:
-    """Final losses of one arm at one λ; shape (draws, 2), both tasks, collapsed draws left out."""
+    """Final losses of one arm at one λ; shape (draws, 2), both tasks, of the draws that can be compared."""
 
     draws: Int[np.ndarray, " draws"]
     """Their numbers."""
     single: Float[np.ndarray, "draws 2"]
     merged: Float[np.ndarray, "draws 2"]
     collapsed: int
-    """How many were left out."""
+    """How many were left out as a net collapsed."""
+    ignorant: int
+    """How many were left out as a single net loses no less than a coin: there merging has nothing to cost."""
 
     @property
     def ratio(self) -> Float[np.ndarray, " draws"]:
-        """Merged over single loss of the worse task."""
-        found: np.ndarray = (self.merged / self.single).max(axis=1)
+        """Merged over single loss of the worse task; 1 where both are 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: np.ndarray = np.where(self.merged == self.single, 1.0, self.merged / self.single).max(
+                axis=1
+            )
         return found
 
     @property
@@ -45,7 +51,13 @@ class Losses:
     @property
     def collapse(self) -> str:
         """A sentence on what was left out, or nothing."""
-        return f"{self.collapsed} collapsed draws are left out" if self.collapsed else ""
+        parts = [
+            f"{self.collapsed} collapsed draws are left out" if self.collapsed else "",
+            f"{self.ignorant} draws are left out whose single nets lose no less than a coin"
+            if self.ignorant
+            else "",
+        ]
+        return "; ".join(filter(None, parts))
 
 
 def final_losses(history: pd.DataFrame, arm: str, decay: float) -> Losses:
@@ -65,9 +77,12 @@ def final_losses(history: pd.DataFrame, arm: str, decay: float) -> Losses:
     tables = [pick("loss", "single"), pick("loss", "merged"), pick("relative_norm", "single")]
     single, both, left = (table.to_numpy(dtype=float).reshape(-1, 2) for table in tables)
     alive = (left >= COLLAPSED).all(axis=1) & np.isfinite(both).all(axis=1)
+    # Of a dead net, all of whose units are off, the loss is ln 2 and rounding.
+    counted = alive & (single < _LN2 * (1 - _ROUNDING)).all(axis=1)
     return Losses(
-        draws=tables[0].index.to_numpy()[alive],
-        single=single[alive],
-        merged=both[alive],
+        draws=tables[0].index.to_numpy()[counted],
+        single=single[counted],
+        merged=both[counted],
         collapsed=int((~alive).sum()),
+        ignorant=int((alive & ~counted).sum()),
     )

@@ -83,22 +83,43 @@ class SavedState:
         """
         content = torch.frombuffer(bytearray(history.to_bytes()), dtype=torch.uint8)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        beside = self.path.with_name(f".{self.path.name}.partial")
+        beside = _beside(self.path)
         meta = {"run": json.dumps(self._run), "steps": str(steps)}
         try:
             save_file({**whole, _HISTORY: content}, beside, metadata=meta)
             beside.replace(self.path)
         except (OSError, SafetensorError) as error:
-            beside.unlink(missing_ok=True)
             raise OutputError(
                 f"The state of the training at step {steps:,} was to be written to '{self.path}'.",
                 f"That failed: {getattr(error, 'strerror', None) or error}.",
                 "Make room there, and go on from the state before with --resume.",
             ) from None
+        finally:  # after Ctrl-C too
+            beside.unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """The results are there: nothing is to be gone on with."""
-        self.path.unlink(missing_ok=True)
+
+def remove_state(path: Path) -> None:
+    """The results are there: nothing is to be gone on with, nor what a kill left half-written."""
+    path.unlink(missing_ok=True)
+    _beside(path).unlink(missing_ok=True)
+
+
+def check_state(path: Path) -> None:
+    """Be sure a state can be written, before hours of work.
+
+    Raises:
+        OutputError: A folder stands there.
+    """
+    if path.is_dir():
+        raise OutputError(
+            f"The state of a training was to be written to '{path}'.",
+            "A folder stands there.",
+            "Remove it, or choose another folder with --out.",
+        )
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 def _first_difference(then: Any, now: Any, name: str = "") -> str:

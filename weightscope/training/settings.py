@@ -11,6 +11,11 @@ from typing import Literal
 
 from weightscope.errors import OptionError
 
+# What no run comes near: beyond it arithmetic on counts would no longer be exact, or would take all memory.
+_MOST, _MOST_LAYERS, _MOST_RECORDS = 10**12, 1000, 10_000
+# Labels are signs of a sine of frequency · wᵀx in float64: of higher ones rounding decides.
+_MOST_FREQUENCIES, _HIGHEST_FREQUENCY = 20, 1e9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergingSettings:
@@ -69,6 +74,7 @@ class MergingSettings:
             raise _refused("merge", self.merge, "It is sum or average")
         if not self.arms or not set(self.arms) <= {"different", "conflicting", "identical"}:
             raise _refused("arms", self.arms, "They are some of different, conflicting and identical")
+        object.__setattr__(self, "arms", tuple(dict.fromkeys(self.arms)))
         if self.data == "synthetic" and self.dimension % 2:
             raise _refused("dimension", self.dimension, "Each task has half of it, so it is even")
         if self.weight_decay not in self.weight_decays:
@@ -123,6 +129,14 @@ class DecaySettings:
         _check_common(self)
         if not 1 <= self.batch_size <= self.samples:
             raise _refused("batch_size", self.batch_size, f"It lies between 1 and samples = {self.samples}")
+        if not 1 <= len(self.frequencies) <= _MOST_FREQUENCIES:
+            rule = f"The figure has a column for each: 1 to {_MOST_FREQUENCIES}"
+            raise _refused("frequencies", self.frequencies, rule)
+        for frequency in self.frequencies:
+            if not 0 < frequency <= _HIGHEST_FREQUENCY:
+                rule = f"Each is positive, and at most {_HIGHEST_FREQUENCY:g}"
+                raise _refused("frequencies", self.frequencies, rule)
+        object.__setattr__(self, "frequencies", tuple(dict.fromkeys(self.frequencies)))
         object.__setattr__(self, "weight_decays", tuple(sorted(set(self.weight_decays))))
 
     @property
@@ -131,16 +145,26 @@ class DecaySettings:
         return (self.width,) * self.hidden_layers
 
 
+def short(number: float) -> str:
+    """As names of files and arms have it: short where that is all of it, so that no two are alike."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(float(number))
+
+
 def _check_common(settings: MergingSettings | DecaySettings) -> None:
     """What both have: counts are counts, and every step decays."""
     counts = ("samples", "dimension", "steps", "epochs", "draws", "width", "hidden_layers", "batch_size")
     for name in counts:
-        if getattr(settings, name, 1) < 1:
-            raise _refused(name, getattr(settings, name), "It is 1 or more")
-    if not settings.widths or min(settings.widths) < 1:
-        raise _refused("widths", settings.widths, "There is one hidden layer at least, of width 1 or more")
-    if settings.records < 2:
-        raise _refused("records", settings.records, "The first and the last step are always seen: 2 or more")
+        most = _MOST_LAYERS if name == "hidden_layers" else _MOST
+        if not 1 <= getattr(settings, name, 1) <= most:
+            raise _refused(name, getattr(settings, name), f"It is 1 or more, and at most {most:,}")
+    if not 1 <= len(settings.widths) <= _MOST_LAYERS:
+        raise _refused("widths", settings.widths, f"There are 1 to {_MOST_LAYERS:,} hidden layers")
+    if not 1 <= min(settings.widths) <= max(settings.widths) <= _MOST:
+        raise _refused("widths", settings.widths, f"Each lies between 1 and {_MOST:,}")
+    if not 2 <= settings.records <= _MOST_RECORDS:
+        rule = f"The first and the last step are always seen, and all fit into memory: 2 to {_MOST_RECORDS:,}"
+        raise _refused("records", settings.records, rule)
     if settings.initialisation not in ("torch", "he", "glorot"):
         raise _refused("initialisation", settings.initialisation, "It is torch, he or glorot")
     for name in ("step_size", "initial_scale"):
@@ -161,4 +185,6 @@ def _check_common(settings: MergingSettings | DecaySettings) -> None:
 
 
 def _refused(name: str, value: object, rule: str) -> OptionError:
-    return OptionError(f"{name}={value} was asked for.", f"{rule}.", "Choose another value.")
+    text = str(value)
+    shown = text if len(text) <= 80 else f"{text[:79]}…"
+    return OptionError(f"{name}={shown} was asked for.", f"{rule}.", "Choose another value.")

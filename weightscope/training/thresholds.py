@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 from weightscope.errors import OptionError
 
@@ -33,8 +34,11 @@ class MergingThresholds:
     """ηλt at the end, at least: before, the initial weights have not decayed and nothing can show."""
 
     def __post_init__(self) -> None:
-        """Refuse a share that is none."""
+        """Refuse a share that is none, a range that is empty, and what is no number."""
+        _check(self)
         _check_share(self.share_of_draws)
+        if not self.merged_rank[0] <= self.merged_rank[1]:
+            raise _refused("merged_rank", self.merged_rank, "It is a range, from the smaller to the larger")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,23 @@ class DecayThresholds:
     """Values of λ at which nets have not collapsed; fewer leave a claim undecided."""
     fewest_draws: int = 5
     """Fewer leave a claim undecided."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        _check(self)
+
+
+def _check(thresholds: MergingThresholds | DecayThresholds) -> None:
+    for field in fields(thresholds):
+        value = getattr(thresholds, field.name)
+        least = 1 if field.name.startswith("fewest_") else 0 if field.name != "correlation" else -1
+        for number in value if isinstance(value, tuple) else (value,):
+            if not least <= number < math.inf:
+                raise _refused(field.name, value, f"It is a number from {least} upwards")
+
+
+def _refused(name: str, value: object, rule: str) -> OptionError:
+    return OptionError(f"The threshold {name}={value} was asked for.", f"{rule}.", "Choose another value.")
 
 
 def _check_share(share: float) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from weightscope.provenance import provenance_here
 from weightscope.spectra.batch import batch_norms
 from weightscope.training.bounds import everywhere_bound, pull
 from weightscope.training.data import decay_task
@@ -29,7 +30,7 @@ from weightscope.training.history import History, recorded_steps
 from weightscope.training.networks import fit, initial_weights, side_by_side
 from weightscope.training.saved_state import SavedState
 from weightscope.training.seeds import draw_seeds, generator_for
-from weightscope.training.settings import DecaySettings
+from weightscope.training.settings import DecaySettings, short
 from weightscope.training.stochastic import StochasticDescent
 from weightscope.training.task import Task, stack
 
@@ -78,7 +79,13 @@ def run_decay(
     """
     device = torch.device(device)
     check_fits(decay_bytes(settings), device)
-    run = {"experiment": "decay", "settings": asdict(settings)}
+    here = provenance_here(device)
+    run = {
+        "experiment": "decay",
+        "settings": asdict(settings),
+        "versions": here["versions"],
+        "device": here["device"],
+    }
     saved = None if state is None else SavedState(state, run, resume=resume)
     with _one_thread(device):
         ensemble = DecayNets(settings, device)
@@ -89,7 +96,7 @@ def run_decay(
 
 def frequency_arm(frequency: float) -> str:
     """What the nets of a frequency are called in the column `arm`."""
-    return f"frequency {frequency:g}"
+    return f"frequency {short(frequency)}"
 
 
 class DecayNets:
@@ -127,7 +134,10 @@ class DecayNets:
             tasks.inputs[:, 0].to(device),  # the same at every frequency
             self._labels,
             step_size=settings.step_size,
-            weight_decay=torch.tensor([decay for _, decay in self._members]).repeat(settings.draws),
+            # As the nets, whatever torch's default is here: a seed means the same.
+            weight_decay=torch.tensor(
+                [decay for _, decay in self._members] * settings.draws, dtype=torch.float32
+            ),
             batch_size=settings.batch_size,
             seeds=seeds,
         )
@@ -208,7 +218,7 @@ class DecayNets:
         found: dict[str, dict[str, Tensor]] = {}
         weights = [layer.cpu() for layer in self.descent.weights()]
         for net, (draw, (frequency, decay)) in enumerate(product(range(self._settings.draws), self._members)):
-            tensors = found.setdefault(f"frequency-{frequency:g}-decay-{decay:g}", {})
+            tensors = found.setdefault(f"frequency-{short(frequency)}-decay-{short(decay)}", {})
             for number, layer in enumerate(weights):
                 tensors[f"draw_{draw}.layers.{number}.weight"] = layer[net].clone()
         return found

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from weightscope.provenance import provenance_here
 from weightscope.spectra.batch import batch_norms
 from weightscope.training.data import Arm, image_tasks, merging_tasks
 from weightscope.training.descent import Descent
@@ -30,7 +31,7 @@ from weightscope.training.images import load_images
 from weightscope.training.networks import Weights, fit, initial_weights, merged, outputs, side_by_side
 from weightscope.training.saved_state import SavedState
 from weightscope.training.seeds import draw_seeds, generator_for
-from weightscope.training.settings import MergingSettings
+from weightscope.training.settings import MergingSettings, short
 from weightscope.training.task import Task
 
 if TYPE_CHECKING:
@@ -86,11 +87,11 @@ def run_merging(
         OutputError: The state could not be written.
     """
     images = None if settings.data == "synthetic" else load_images(settings.data, data_dir=data_dir)
-    source = {"name": "synthetic"} if images is None else {"name": images.name, **asdict(images.source)}
+    source = source_of(images)
     device = torch.device(device)
     check_fits(merging_bytes(settings, images), device)
     ensemble = MergingNets(settings, draws_of(settings, images), device)
-    saved = None if state is None else SavedState(state, _identity(settings, source), resume=resume)
+    saved = None if state is None else SavedState(state, _identity(settings, source, device), resume=resume)
     history = follow(ensemble, recorded_steps(settings.steps, settings.records), saved=saved, observe=observe)
     dimension = settings.dimension if images is None else 2 * images.pixels
     return MergingRun(
@@ -100,6 +101,11 @@ def run_merging(
         dimension=dimension,
         data=source,
     )
+
+
+def source_of(images: ImageSet | None) -> dict[str, Any]:
+    """Where the data came from, with the digests of its files."""
+    return {"name": "synthetic"} if images is None else {"name": images.name, **asdict(images.source)}
 
 
 def draws_of(
@@ -210,7 +216,11 @@ class MergingNets:
         for group in self._groups.values():
             weights = [layer.cpu() for layer in group.descent.weights()]
             for pair in group.pairs:
-                stem = pair.arm if pair.decay == self._settings.weight_decay else f"{pair.arm}-{pair.decay:g}"
+                stem = (
+                    pair.arm
+                    if pair.decay == self._settings.weight_decay
+                    else f"{pair.arm}-{short(pair.decay)}"
+                )
                 singles = [[layer[i : i + 1] for layer in weights] for i in pair.nets]
                 for task, single in enumerate(singles, start=1):
                     _name(found.setdefault(f"{stem}-task{task}", {}), pair.draw, single)
@@ -342,8 +352,15 @@ def _name(tensors: dict[str, Tensor], draw: int, weights: Weights) -> None:
         tensors[f"draw_{draw}.layers.{number}.weight"] = layer[0].clone()
 
 
-def _identity(settings: MergingSettings, source: dict[str, Any]) -> dict[str, Any]:
-    return {"experiment": "merging", "settings": asdict(settings), "data": source}
+def _identity(settings: MergingSettings, source: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """All that the numbers depend on: where this is equal, so are they, bit for bit."""
+    here = provenance_here(device)
+    return {
+        "experiment": "merging",
+        "settings": asdict(settings),
+        "data": source,
+        **{name: here[name] for name in ("versions", "device", "threads")},
+    }
 
 
 def merging_bytes(settings: MergingSettings, images: ImageSet | None) -> int:
