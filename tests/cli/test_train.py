@@ -68,12 +68,12 @@ def done(tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        for name, arguments in (("lambda", ["lambda"]), ("merge-synthetic", ["merge"])):
-            found[name] = (train(*arguments, "--size", "smoke"), folder / name)
-        found["merge-digits"] = (
-            train("merge", "--data", "digits", "--size", "smoke"),
-            folder / "merge-digits",
-        )
+        for name, arguments in (
+            ("lambda", ["lambda"]),
+            ("merge-synthetic", ["merge"]),
+            ("merge-digits", ["merge", "--data", "digits"]),
+        ):
+            found[name] = (train(*arguments, "--size", "smoke"), folder / f"{name}-smoke")
     finally:
         os.chdir(before)
     return found
@@ -175,7 +175,7 @@ def test_a_seed_changes_the_draws_and_a_setting_the_experiment(done, tmp_path):
 
 def test_results_that_are_there_are_kept_by_resume_and_replaced_without(tmp_path):
     train("merge", *SMALL)
-    folder = tmp_path / "merge-synthetic"
+    folder = tmp_path / "merge-synthetic-smoke"
     before = content(folder)
     result = train("merge", *SMALL, "--resume")
     assert "already" in result.stdout
@@ -186,7 +186,10 @@ def test_results_that_are_there_are_kept_by_resume_and_replaced_without(tmp_path
     after = content(folder)
     assert "nets/of-an-earlier-run.safetensors" not in after
     assert "nets/conflicting-task1.safetensors" not in after
-    assert train("merge", *SMALL, "--resume").stdout.count("already") == 0  # of another setting
+    error = refused("merge", *SMALL, "--resume")
+    assert isinstance(error, JournalMismatch)
+    assert "setting.arms" in error.found
+    assert content(folder) == after
 
 
 def test_strict_minds_claims_that_are_not_held():
@@ -260,7 +263,7 @@ def test_a_folder_with_other_columns(tmp_path):
     pd.DataFrame({"a": [1], "b": [2]}).to_parquet(folder / "train-00000-of-00001.parquet")
     error = refused("merge", "--data", folder, *SMALL)
     assert isinstance(error, DataFormatError)
-    assert not (tmp_path / "merge-mine").exists()
+    assert not list(tmp_path.glob("merge-*"))
 
 
 def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, monkeypatch):
@@ -292,6 +295,8 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, monkeypatch):
         (["merge", "--set", "samples=0"], RecipeError, "1 or more"),
         (["lambda", "--set", "batch_size=2000"], RecipeError, "samples = 1000"),
         (["merge", "--merge", "mean"], RecipeError, "'sum' or 'average'"),
+        (["merge", "--set", "merge=average"], OptionError, "Write --merge average"),
+        (["lambda", "--set", "setting.seed=3"], OptionError, "Write --seed 3"),
         (["merge", "--seed", "-1"], OptionError, "between 0"),
         (["merge", "--data", "fashion"], DataNotFound, "known by name"),
         (["merge", "--data", "synthetic", "--data-dir", "x"], OptionError, "need no folder"),

@@ -105,8 +105,8 @@ def test_collapsed_nets_are_left_out_and_named():
 def test_errors_need_nets_that_err():
     found = decay_verdicts(sweep(lambda i: 0.7 + 0.03 * i, error=0.05))
     assert found["F2-trend"].verdict == "held"
-    assert found["F2-errors"].verdict == "not_held"
-    assert "no λ > 0" in found["F2-errors/frequency-10"].detail
+    assert found["F2-errors"].verdict == "undecided"
+    assert "at no λ > 0" in found["F2-errors/frequency-10"].reason
 
 
 BASE, LEAST = 2e-3, 1e-4
@@ -217,7 +217,7 @@ def test_too_few_draws_or_steps_are_undecided(draws, steps):
 def test_collapsed_nets_count_in_no_verdict():
     found = merging_verdicts(merging(left=1e-5))
     assert found["F3-different"].verdict == found["F3-conflicting"].verdict == "undecided"
-    assert found["F3-different"].detail == "8 collapsed draws are left out"
+    assert found["F3-different"].detail == "draws left out as a net collapsed: 8"
     assert found["F3-different"].draws == 0
 
 

@@ -13,7 +13,6 @@ from rich.text import Text
 from weightscope.cli.render import NOTHING, console, duration, figure, print_whole
 from weightscope.cli.render_recipe import heading
 from weightscope.recipes.training_spec import PAPER, DecayRecipe, MergingRecipe
-from weightscope.training.settings import numbers
 
 if TYPE_CHECKING:
     from weightscope.recipes.load import LoadedRecipe
@@ -41,7 +40,7 @@ def beginning(loaded: LoadedRecipe) -> None:
     recipe = loaded.recipe
     assert isinstance(recipe, MergingRecipe | DecayRecipe)  # noqa: S101 - those that train
     size = f"size {recipe.size}" + ("" if recipe.size == PAPER else ", smaller than the paper's")
-    console().print(Text(f"{size}: {numbers(recipe.setting)}"), soft_wrap=True)
+    console().print(Text(f"{size}: {recipe.setting.numbers}"), soft_wrap=True)
 
 
 def outcome(loaded: LoadedRecipe, folder: Path, found: TrainingOutcome) -> None:

@@ -13,7 +13,16 @@ from weightscope.errors import OptionError
 if TYPE_CHECKING:
     from weightscope.recipes.load import LoadedRecipe
 
-EXAMPLES = """
+LAMBDA_EXAMPLES = """
+Examples:
+
+  weightscope train lambda
+
+  weightscope train lambda --size paper --out figure2
+
+  weightscope train lambda --set width=20 --set step_size=0.5
+"""
+MERGE_EXAMPLES = """
 Examples:
 
   weightscope train merge
@@ -23,10 +32,6 @@ Examples:
   weightscope train merge --data fashion_mnist --data-dir ./data --set samples=1000
 
   weightscope train merge --merge average
-
-  weightscope train lambda --size paper --out figure2
-
-  weightscope train lambda --set width=20 --set step_size=0.5
 """
 
 train = typer.Typer(
@@ -66,7 +71,7 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 3 if a claim 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 
 
-@train.command("lambda", epilog=EXAMPLES)
+@train.command("lambda", epilog=LAMBDA_EXAMPLES)
 def train_lambda(
     size: SizeOption = "quick",
     out: OutOption = None,
@@ -81,10 +86,10 @@ def train_lambda(
     from weightscope.recipes.load import load_recipe
 
     loaded = load_recipe("paper_a/figure2", _settings(size, seed, device, settings))
-    train_into(loaded, out or Path("lambda"), resume=resume, strict=strict, quiet=quiet)
+    train_into(loaded, out or _folder("lambda", size), resume=resume, strict=strict, quiet=quiet)
 
 
-@train.command("merge", epilog=EXAMPLES)
+@train.command("merge", epilog=MERGE_EXAMPLES)
 def train_merge(
     data: Annotated[
         str,
@@ -127,12 +132,30 @@ def train_merge(
     if data_dir is not None:
         more.append(f"data_dir={_text(str(data_dir))}")
     recipe = "paper_a/figure3" if data == "synthetic" else "paper_a/figure5"
-    loaded = load_recipe(recipe, [*_settings(size, seed, device, None), *more, *(settings or [])])
-    folder = out or Path(f"merge-{Path(data).name or 'images'}")
+    loaded = load_recipe(recipe, [*more, *_settings(size, seed, device, settings)])
+    folder = out or _folder(f"merge-{Path(data).name or 'images'}", size)
     train_into(loaded, folder, resume=resume, strict=strict, quiet=quiet)
 
 
+def _folder(name: str, size: str) -> Path:
+    """Each size has its own: seconds of a small one shall not replace hours of a large one."""
+    return Path(name if size == "quick" else f"{name}-{size}")
+
+
 def _settings(size: str, seed: int, device: str, settings: list[str] | None) -> list[str]:
+    """As `--set` has them.
+
+    Raises:
+        OptionError: One of them has an option of its own, which it would contradict in silence.
+    """
+    for setting in settings or []:
+        key, _, value = setting.partition("=")
+        if key.strip().removeprefix("setting.") in ("size", "seed", "device", "data", "data_dir", "merge"):
+            raise OptionError(
+                f"The setting '--set {setting}' was given.",
+                "That is an option of its own.",
+                f"Write --{key.strip().removeprefix('setting.').replace('_', '-')} {value.strip()}.",
+            )
     return [
         f"size={_text(size)}",
         f"seed={seed}",
@@ -159,12 +182,13 @@ def train_into(loaded: LoadedRecipe, folder: Path, *, resume: bool, strict: bool
     from weightscope.cli.terminal import Terminal
     from weightscope.recipes.run import train_recipe
 
+    render_training.beginning(loaded)
     try:
         outcome = train_recipe(loaded, folder, Terminal(quiet=quiet), resume=resume)
     except KeyboardInterrupt:
         state = folder / "training.state"
-        more = f" The same command with --resume goes on from '{state}'." if state.exists() else ""
-        typer.echo(f"Interrupted.{more}", err=True)
+        found = f"The same command with --resume goes on from '{state}'."
+        typer.echo(f"Interrupted. {found if state.exists() else 'Nothing was saved yet.'}", err=True)
         raise typer.Exit(130) from None
     render_training.outcome(loaded, folder, outcome)
     if strict and any(claim.verdict != "held" for claim in outcome.claims if not claim.control):

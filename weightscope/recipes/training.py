@@ -11,9 +11,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
+from safetensors import torch as safetensors_torch
 
-from weightscope.errors import TrainingDiverged
+from weightscope.errors import JournalMismatch, TrainingDiverged
 from weightscope.plots import save_figure
 from weightscope.provenance import provenance_here, versions
 from weightscope.publish import check_writable, only_run
@@ -31,12 +31,13 @@ from weightscope.training.experiments.merging import MergingRun, run_merging, so
 from weightscope.training.images import DIGITS, KNOWN, load_images
 from weightscope.training.merging_claims import judge_merging
 from weightscope.training.merging_figure import merging_figure
-from weightscope.training.saved_state import STATE_FILE, check_state, remove_state
+from weightscope.training.saved_state import STATE_FILE, check_state, first_difference, remove_state
 from weightscope.training.seeds import draw_seeds
 
 if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 CLAIMS_FILE = "claims.json"
 _CONVENTION = (
@@ -138,17 +139,37 @@ def _judge(recipe: MergingRecipe | DecayRecipe, run: MergingRun | DecayRun) -> l
 
 
 def _kept(loaded: LoadedRecipe, recipe: MergingRecipe | DecayRecipe, folder: Path) -> list[Claim] | None:
-    """The claims of a whole run of this very recipe by this version; None if there is none."""
+    """The claims of a whole run of this very recipe by this version; None if none ended here.
+
+    Raises:
+        JournalMismatch: Another run ended here, which going on would replace.
+    """
+    if (folder / STATE_FILE).exists():
+        return None
     try:
         found = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
-        same = found["recipe"]["resolved_sha256"] == resolved_digest(loaded)
-        if not same or found["versions"] != versions() or (folder / STATE_FILE).exists():
-            return None
-        if _other_data(recipe, found["data"]):
-            return None
-        return read_claims(folder / CLAIMS_FILE)
+        claims = read_claims(folder / CLAIMS_FILE)
+        then = {
+            "setting": found["settings"],
+            "thresholds": found["thresholds"],
+            "versions": found["versions"],
+        }
+        data = found["data"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    now = {"setting": asdict(recipe.setting), "thresholds": asdict(recipe.thresholds), "versions": versions()}
+    different = first_difference(then, json.loads(json.dumps(now)))
+    if not different and found["recipe"]["resolved_sha256"] != resolved_digest(loaded):
+        different = "its recipe was another"
+    if not different and _other_data(recipe, data):
+        different = "its images were others"
+    if different:
+        raise JournalMismatch(
+            f"The run in '{folder}' was to be gone on with.",
+            f"The results there are of another one: {different}.",
+            "Name another folder with --out, or leave out --resume to replace them.",
+        )
+    return claims
 
 
 def _other_data(recipe: MergingRecipe | DecayRecipe, then: Any) -> bool:
@@ -162,21 +183,10 @@ def _other_data(recipe: MergingRecipe | DecayRecipe, then: Any) -> bool:
 
 
 def _figure(recipe: MergingRecipe | DecayRecipe, run: MergingRun | DecayRun) -> Figure:
-    setting = recipe.setting
+    title = f"{recipe.setting.numbers}; mean ± standard deviation"
     if isinstance(run, DecayRun):
-        numbers = (
-            f"n = {setting.samples:,}, widths {_listed(run.settings.widths)}, η = {setting.step_size:g}, "
-            f"batch {run.settings.batch_size}, {run.settings.epochs:,} epochs, {setting.draws} draws"
-        )
-        return decay_figure(run.history, run.settings, title=f"{numbers}; mean ± standard deviation")
-    numbers = (
-        f"{run.settings.data}: n = {setting.samples:,}, widths {_listed(run.settings.widths)}, "
-        f"η = {setting.step_size:g}, λ = {run.settings.weight_decay:g}, {setting.draws} draws"
-    )
-    how = "" if run.settings.merge == "sum" else ", merged by averaging"
-    return merging_figure(
-        run.history, run.settings, dimension=run.dimension, title=f"{numbers}{how}; mean ± standard deviation"
-    )
+        return decay_figure(run.history, run.settings, title=title)
+    return merging_figure(run.history, run.settings, dimension=run.dimension, title=title)
 
 
 def _write(
@@ -193,7 +203,7 @@ def _write(
     writers: Mapping[str, Callable[[Path], object]] = {
         "history.parquet": lambda path: run.history.to_parquet(path, index=False),
         "history.csv": lambda path: write_csv(run.history, path),
-        **{f"nets/{name}.safetensors": partial(save_file, tensors) for name, tensors in run.nets.items()},
+        **{f"nets/{name}.safetensors": partial(_save_net, tensors) for name, tensors in run.nets.items()},
         f"{loaded.file}.png": lambda path: save_figure(figure, path),
         f"{loaded.file}.svg": lambda path: save_figure(figure, path),
         CLAIMS_FILE: lambda path: write_claims(claims, path),
@@ -245,5 +255,6 @@ def _provenance(recipe: MergingRecipe | DecayRecipe, device: torch.device, secon
     }
 
 
-def _listed(widths: tuple[int, ...]) -> str:
-    return ", ".join(f"{width:,}" for width in widths)
+def _save_net(tensors: dict[str, Tensor], path: Path) -> None:
+    """As an ordinary file of ours, which `save_file` would make readable to its owner alone."""
+    path.write_bytes(safetensors_torch.save(tensors, {"format": "pt"}))

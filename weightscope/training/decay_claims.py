@@ -149,9 +149,18 @@ def _trend(
         interval=interval,
         draws=len(ranks),
         reason=reason,
-        detail="" if control else sweep.collapse,
+        detail="" if control else _moves(sweep),
         control=control,
     )
+
+
+def _moves(sweep: Sweep) -> str:
+    """How far, which ρ does not tell, and what was left out."""
+    means = _means(sweep.ranks)
+    if not len(means):
+        return sweep.collapse
+    ends = [f"{mean:.3f} at λ = {decay:g}" for mean, decay in zip(means, sweep.decays, strict=True)]
+    return "; ".join(part for part in (f"rank from {ends[0]} to {ends[-1]}", sweep.collapse) if part)
 
 
 def _errors(
@@ -177,8 +186,11 @@ def _errors(
         best is not None and best[0] > 0 and best[1] > 0,
         *_doubts(sweep, limits),
         "" if has_zero else "there are no nets without weight decay that did not collapse",
+        ""
+        if mistaken
+        else f"at no λ > 0 do at least half of the nets live and err on {limits.error:.0%} or more",
     )
-    at = f"at λ = {best[3]:g}" if best else f"no λ > 0 at which nets live with error ≥ {limits.error:g}"
+    at = f"at λ = {best[3]:g}" if best else ""
     return Claim(
         id=_id(prefix, "errors", arm, control=control),
         claim="The same with λ shuffled within each draw"

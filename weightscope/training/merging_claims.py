@@ -167,19 +167,32 @@ class _Judge:
                     id=self._id("decay", control),
                     claim="The same with λ shuffled within each draw"
                     if control
-                    else f"Weight decay enables it: λ = {least:g} in place of {self.base:g} costs more",
+                    else f"Decay narrows the gap: merged over single loss is larger at λ = {least:g} than at "
+                    f"{self.base:g}",
                     verdict=verdict,
-                    statistic="median over draws of (merged over single loss at the smallest λ > 0) over "
-                    "(the same at the protocol's λ), after as many steps",
+                    statistic="median over draws of r at the smallest λ > 0 over r at the protocol's λ, "
+                    "after as many steps; r of a draw is the larger of both tasks'",
                     value=value,
                     threshold=f"≥ {self.limits.decay_ratio:g}",
                     interval=interval,
                     draws=len(pairs),
                     reason=reason,
+                    detail="" if control else self._typical(least),
                     control=bool(control),
                 )
             )
         return found
+
+    def _typical(self, least: float) -> str:
+        """What a ratio does not tell: which of the two losses moves."""
+        found = []
+        for decay in (least, self.base):
+            losses = final_losses(self.history, "different", decay)
+            if not len(losses.draws):
+                return ""
+            single, merged = np.median(losses.single), np.median(losses.merged)
+            found.append(f"at λ = {decay:g} single {single:.2g}, merged {merged:.2g}")
+        return f"median losses {'; '.join(found)}"
 
     def _ratio_by_draw(self, decay: float) -> dict[int, float]:
         losses = final_losses(self.history, "different", decay)

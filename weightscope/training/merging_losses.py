@@ -52,8 +52,8 @@ class Losses:
     def collapse(self) -> str:
         """A sentence on what was left out, or nothing."""
         parts = [
-            f"{self.collapsed} collapsed draws are left out" if self.collapsed else "",
-            f"{self.ignorant} draws are left out whose single nets lose no less than a coin"
+            f"draws left out as a net collapsed: {self.collapsed}" if self.collapsed else "",
+            f"draws left out as a single net loses no less than a coin: {self.ignorant}"
             if self.ignorant
             else "",
         ]

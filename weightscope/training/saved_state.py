@@ -67,7 +67,7 @@ class SavedState:
                 f"It is no state that a training wrote, or is damaged ({type(error).__name__}).",
                 "Leave out --resume to begin anew.",
             ) from None
-        if different := _first_difference(run, self._run):
+        if different := first_difference(run, self._run):
             raise JournalMismatch(
                 f"Training was to go on from '{self.path}'.",
                 f"That belongs to another run: {different}.",
@@ -122,12 +122,12 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def _first_difference(then: Any, now: Any, name: str = "") -> str:
+def first_difference(then: Any, now: Any, name: str = "") -> str:
     """The first thing that differs, as deep as it lies; empty if nothing does."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in {**now, **then}:
             inner = f"{name}.{key}" if name else key
-            if found := _first_difference(then.get(key), now.get(key), inner):
+            if found := first_difference(then.get(key), now.get(key), inner):
                 return found
         return ""
     return "" if then == now else f"{name} was {_short(then)} there and is {_short(now)} now"

@@ -82,6 +82,16 @@ class MergingSettings:
         object.__setattr__(self, "weight_decays", tuple(sorted(set(self.weight_decays))))
 
     @property
+    def numbers(self) -> str:
+        """Those that a reader of a result must know, in a line."""
+        data = self.data if self.data == "synthetic" else f"{self.data} images"
+        how = "" if self.merge == "sum" else ", merged by averaging"
+        return (
+            f"{data}, n = {self.samples:,}, widths {_listed(self.widths)}, η = {self.step_size:g}, "
+            f"λ = {self.weight_decay:g}, {self.steps:,} steps, {_draws(self.draws)}{how}"
+        )
+
+    @property
     def time(self) -> float:
         """ηλt at the end, dimensionless: what is left of the initial weights is e^−ηλt."""
         return self.step_size * self.weight_decay * self.steps
@@ -143,6 +153,22 @@ class DecaySettings:
     def widths(self) -> tuple[int, ...]:
         """Of the hidden layers."""
         return (self.width,) * self.hidden_layers
+
+    @property
+    def numbers(self) -> str:
+        """Those that a reader of a result must know, in a line."""
+        return (
+            f"n = {self.samples:,}, widths {_listed(self.widths)}, η = {self.step_size:g}, "
+            f"batches of {self.batch_size:,}, {self.epochs:,} epochs, {_draws(self.draws)}"
+        )
+
+
+def _listed(widths: tuple[int, ...]) -> str:
+    return ", ".join(f"{width:,}" for width in widths)
+
+
+def _draws(count: int) -> str:
+    return f"{count:,} draw{'s' * (count != 1)}"
 
 
 def short(number: float) -> str:
