@@ -36,7 +36,7 @@ def test_no_size_is_the_paper_s_and_the_last_one_given_counts(tmp_path):
     [
         ("sizes: [1]", "At sizes, line 3 of mine.yaml: a list stands where a mapping is needed"),
         ("sizes: {a: 3}", "At sizes.a, line 3 of mine.yaml: the number 3 stands where a mapping"),
-        ("sizes: {a: {smaples: 3}}", "At sizes.a.smaples, line 3 of mine.yaml: there is no such key (did"),
+        ("sizes: {a: {widht: 3}}", "At sizes.a.widht, line 3 of mine.yaml: there is no such key (did"),
         ("sizes: {paper: {samples: 3}}", "'paper' is the setting as it is written"),
         ("size: [a]\nsizes: {a: {steps: 3}}", "it has no such size"),
         ("size: {a: b}", "it has no such size"),
@@ -58,7 +58,7 @@ def test_a_recipe_that_a_run_wrote_has_no_other_size(tmp_path):
         load_recipe(path, ["size=quick"])
 
 
-@pytest.mark.parametrize("kind", ["[merging]", "{a: b}", "3", "null", "mergin"])
+@pytest.mark.parametrize("kind", ["[merging]", "{a: b}", "3", "null", "merg"])
 def test_an_experiment_that_is_none(tmp_path, kind):
     path = tmp_path / "mine.yaml"
     path.write_text(f"experiment: {kind}\ntitle: Mine\n")
