@@ -135,10 +135,11 @@ def _line(
         alpha=0.13,
         linewidth=0,
     )
-    axes.plot(
-        decays[~lives], values[~lives], color=colour, marker=marker, linestyle="", markerfacecolor="none",
-        markeredgewidth=1.0, clip_on=False,
-    )  # fmt: skip
+    if not lives.all():  # nothing, unclipped, has no extent: the layout could not be found
+        axes.plot(
+            decays[~lives], values[~lives], color=colour, marker=marker, linestyle="", markerfacecolor="none",
+            markeredgewidth=1.0, clip_on=False,
+        )  # fmt: skip
 
 
 def _decay_axis(axes: Axes, settings: DecaySettings) -> None:
