@@ -23,7 +23,7 @@ _FOLDERS = {
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
     "training": "seeds image_set idx parquet_images find_images images task data networks padding descent "
     "stochastic settings thresholds history saved_state follow fits claims merging_losses "
-    "merging_claims merging_figure bounds decay_claims decay_figure",
+    "merging_claims merging_figure bounds decay_claims decay_figure merging_nets",
     "training.experiments": "merging decay_sweep",
     "recipes": "wording document fields parts training_spec overrides sizes spec problems "
     "shipped load outcome results inspecting "

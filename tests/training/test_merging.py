@@ -167,7 +167,7 @@ class Stopped(Exception):
 @pytest.mark.parametrize("data", ["synthetic", "digits"])
 def test_a_resumed_run_is_the_undisturbed_one(tmp_path, monkeypatch, data):
     settings = replace(SMALL, data=data)
-    monkeypatch.setattr("weightscope.training.experiments.merging.MergingNets.at_once", 16)
+    monkeypatch.setattr("weightscope.training.merging_nets.MergingNets.at_once", 16)
     whole = run_merging(settings)
     monkeypatch.setattr(following, "_BETWEEN_STATES", 0.0)
     state = tmp_path / "training.state"

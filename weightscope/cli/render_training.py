@@ -85,7 +85,7 @@ def outcome(loaded: LoadedRecipe, folder: Path, found: TrainingOutcome) -> None:
 
 def _claims(claims: list[Claim], title: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column(title, overflow="fold")
+    table.add_column(title, overflow="fold", max_width=42)
     table.add_column("verdict", no_wrap=True)
     for name in ("value", "holds if", "95 % interval", "draws"):
         table.add_column(name, justify="right", no_wrap=name != "holds if")
@@ -94,7 +94,8 @@ def _claims(claims: list[Claim], title: str) -> Table:
         whole = claim.threshold.startswith("= ")  # made of parts, of which the value counts those that hold
         value = figure(claim.as_dict()["value"])
         table.add_row(
-            Text.assemble(claim.id, "\n", (f"  {claim.claim}", "dim")),
+            # What a part or a control says follows from the claim above it.
+            Text(claim.id) if "/" in claim.id else Text.assemble(claim.id, "\n", (claim.claim, "dim")),
             Text(claim.verdict.replace("_", " "), style=colour),
             f"{claim.value:.0f} part{'s' * (claim.value != 1)}"
             if whole and claim.value is not None
