@@ -113,7 +113,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
         feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
         heads=sizes.heads,
-        kv_heads=sizes.kv_heads or sizes.heads,
+        kv_heads=sizes.kv_heads or _kv_heads(matrices, sizes.heads),
         vocabulary=sizes.vocabulary or _first(matrices, (Group.UNEMBEDDING, Group.EMBEDDING), axis=0),
         parameters=sum(elements.values()),
         dtypes=dict(elements.most_common()),
@@ -134,6 +134,14 @@ def _printable(name: object) -> str:
 def _first(matrices: tuple[Matrix, ...], groups: tuple[Group, ...], *, axis: int) -> int | None:
     """A size of the first matrix of these groups."""
     return next((matrix.shape[axis] for matrix in matrices if matrix.group in groups), None)
+
+
+def _kv_heads(matrices: tuple[Matrix, ...], heads: int | None) -> int | None:
+    """As many as K has rows for, a head of K being as high as one of Q; `heads` where neither is there."""
+    queries, keys = (_first(matrices, (group,), axis=0) for group in (Group.Q, Group.K))
+    if heads is None or not queries or not keys or heads * keys % queries:
+        return heads
+    return heads * keys // queries
 
 
 def _entries(matrices: tuple[Matrix, ...]) -> list[GroupEntry]:

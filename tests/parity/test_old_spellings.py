@@ -1,4 +1,4 @@
-"""Names, config keys and buffers of files that transformers 5 would not write: renamed, or put together here."""
+"""Names, config keys and buffers that transformers 5 would not write: renamed, or put together here."""
 
 import json
 import re
@@ -135,14 +135,13 @@ def test_buffers_of_old_files(tmp_path, case):
         assert checkpoint.assignment.buffers == set(names)
 
 
-def without_model_type(stated):
-    return without("model_type")(stated)
+WITH_HEAD = [case for case in CASES if case.name.endswith("with_head")]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.name.endswith("with_head")], ids=str)
+@pytest.mark.parametrize("case", WITH_HEAD, ids=lambda case: case.name)
 def test_names_alone_mean_the_same_or_nothing(tmp_path, case):
     """Without a model_type another family of the same names may be taken, but no other matrices."""
-    model, folder = rewritten(tmp_path, case, config=without_model_type)
+    model, folder = rewritten(tmp_path, case, config=without("model_type"))
     with weightscope.open_checkpoint(folder) as checkpoint:
         assert checkpoint.detection.spec.name != "unknown"
         assert_same_weights(checkpoint, model, case)

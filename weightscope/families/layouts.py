@@ -121,6 +121,8 @@ def interleaved_by_kv_group(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     >>> interleaved_by_kv_group(8, HeadCounts(heads=4, kv_heads=2))
     {'Q': (range(0, 2), range(4, 6)), 'K': (range(2, 3), range(6, 7)), 'V': (range(3, 4), range(7, 8))}
     """
+    if counts.query_rows is None and counts.kv_heads is None:
+        raise LayoutError("How many key and value heads there are is told neither by the config nor by O.")
     heads, kv_heads, head_dim = _checked_counts(rows, counts)
     if heads % kv_heads:
         raise LayoutError(f"{heads} query heads do not divide into {kv_heads} groups.")
