@@ -148,3 +148,22 @@ def test_key_and_value_heads_that_the_config_leaves_out(tmp_path, kind, config, 
     tensors = {f"{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
     found = weightscope.inspect(write_checkpoint(tmp_path, tensors, config))
     assert (found.heads, found.kv_heads) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "norm", "expected"),
+    [
+        ({"model_type": "gemma3_text"}, 10, (6, 2)),  # as the Hub's have it: nothing but what differs
+        ({"model_type": "gemma3_text", "text_config": {"head_dim": 10}}, None, (6, 2)),
+        ({"model_type": "olmo2"}, 60, (None, None)),  # its norm is over all heads
+    ],
+)
+def test_heads_that_the_config_leaves_out(tmp_path, config, norm, expected):
+    tensors = {
+        f"model.layers.0.self_attn.{name}_proj.weight": torch.randn(rows, 24)
+        for name, rows in zip("qkv", (60, 20, 20), strict=True)
+    }
+    if norm:
+        tensors["model.layers.0.self_attn.q_norm.weight"] = torch.ones(norm)
+    found = weightscope.inspect(write_checkpoint(tmp_path, tensors, config))
+    assert (found.heads, found.kv_heads) == expected

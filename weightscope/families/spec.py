@@ -144,6 +144,8 @@ class FamilySpec:
     config_flags: Mapping[str, str] = field(default_factory=dict)
     """Where it tells the key and value heads by true or false: `multi_query` (one, else as many as query
     heads) and `grouped_queries` (as many as it states, else it states nothing to go by)."""
+    head_norm: str = ""
+    """Template of a vector with one element for each row of a query head, if heads are normalised by one."""
     reference: str = ""
     """Where the names were read: a URL or a file, and the date."""
 
@@ -151,6 +153,8 @@ class FamilySpec:
 
     def __post_init__(self) -> None:
         """Refuse a size or flag that nothing would look up."""
+        if self.head_norm:
+            _check_template(self.head_norm)
         for given, known, what in ((self.config_keys, SIZES, "sizes"), (self.config_flags, FLAGS, "flags")):
             for name in given:
                 if name not in known:

@@ -37,6 +37,7 @@ _LLAMA_BUFFERS = buffers(
     "sin_cached",
     reason=FREQUENCIES,
 )
+_HEAD_NORM = "{prefix}layers.{layer}.self_attn.q_norm.weight"
 _FUSED_GATE = matrix("{prefix}layers.{layer}.mlp.gate_up_proj.weight", Group.M1, layout="gate_then_up")
 
 LLAMA = FamilySpec(
@@ -72,6 +73,7 @@ QWEN3 = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    head_norm=_HEAD_NORM,
     reference="transformers/models/qwen3/modeling_qwen3.py, v5.23",
 )
 
@@ -99,6 +101,7 @@ GEMMA3 = FamilySpec(
     prefixes=_INSIDE,
     patterns=(*_LLAMA, matrix("language_model.lm_head.weight", Group.UNEMBEDDING)),
     ignored=_LLAMA_BUFFERS,
+    head_norm=_HEAD_NORM,
     reference="transformers/models/gemma3/modeling_gemma3.py, v5.23",
 )
 
