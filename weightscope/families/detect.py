@@ -1,18 +1,21 @@
 """Which family a checkpoint belongs to."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as brief  # a config is somebody else's text, of any length
 from typing import Any
 
-from weightscope.checkpoints.header import TensorIndex
+from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
 from weightscope.families.agreement import check_heads, fits_together
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import read_sizes
-from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher, name_key
+from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +75,9 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
     Raises:
         FamilyMismatch: Those that are left would split or turn the weights in different ways.
     """
-    keys = {name_key(name) for name in index}
-    found = {
-        name: _layer_patterns_found(index, spec)
-        for name, spec in FAMILIES.items()
-        if NameMatcher(spec).knows_any(keys)
-    }
-    whole = [spec for name, spec in FAMILIES.items() if found.get(name) == _layer_patterns(spec)]
+    index = _one_layer(index)
+    found = {name: _layer_patterns_found(index, spec) for name, spec in FAMILIES.items()}
+    whole = [spec for name, spec in FAMILIES.items() if found[name] == _layer_patterns(spec)]
     most = max((found[spec.name] for spec in whole), default=0)
     named = [spec for spec in whole if found[spec.name] == most]
     if len(named) < 2:
@@ -103,6 +102,14 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
         )
     left = [spec for spec in named if spec.name in meanings] or named
     return max(left, key=lambda spec: sum(map(bool, map(NameMatcher(spec).match, index))))
+
+
+def _one_layer(index: TensorIndex) -> TensorIndex:
+    """The first tensor of those whose names differ in their first number only: what tells families apart."""
+    first: dict[str, TensorInfo] = {}
+    for name, info in index.items():
+        first.setdefault(_NUMBER.sub("#", name, count=1), info)
+    return TensorIndex({info.name: info for info in first.values()})
 
 
 def _unknown(index: TensorIndex, why: str) -> Detection:

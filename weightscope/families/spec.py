@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -182,11 +182,6 @@ _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
-def name_key(name: str) -> str:
-    """The name with every number written `#` and the wrappers off: what tensors of one kind share."""
-    return _NUMBER.sub("#", _WRAPPERS.sub("", name))
-
-
 class NameMatcher:
     """All templates of a family, compiled; finds the one a name belongs to in constant time."""
 
@@ -196,20 +191,16 @@ class NameMatcher:
         for pattern in patterns:
             for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
                 text = pattern.template.replace("{prefix}", prefix)
-                key = name_key(text.replace("{layer}", "0").replace("{expert}", "0"))
+                key = _NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
                 regex = re.escape(text)
                 for name in ("layer", "expert"):
                     regex = regex.replace(rf"\{{{name}\}}", rf"(?P<{name}>\d+)")
                 self._candidates.setdefault(key, []).append((re.compile(regex), pattern))
 
-    def knows_any(self, keys: Set[str]) -> bool:
-        """Whether any of these `name_key`s could match."""
-        return not keys.isdisjoint(self._candidates)
-
     def match(self, name: str) -> Match | None:
         """What the name means, or None."""
         name = _WRAPPERS.sub("", name)
-        for regex, pattern in self._candidates.get(name_key(name), ()):
+        for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
             if found := regex.fullmatch(name):
                 numbers = found.groupdict()
                 return Match(
