@@ -13,7 +13,7 @@ import torch
 import transformers as hf
 
 import weightscope
-from tests.factories import write_gpt2
+from tests.factories import write_checkpoint, write_gpt2
 from weightscope.checkpoints.dtypes import BY_TORCH_NAME
 
 # Paper A, Table 1: layers, model dimension, feed-forward dimension, parameters as printed there.
@@ -126,3 +126,44 @@ def test_a_live_module():
     assert (found.family, found.layers, found.heads, found.shards) == ("gpt2", 2, 4, 0)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert ("lm_head.weight", "tied to transformer.wte.weight") in found.skipped
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "expected"),
+    [
+        ("separate", {"model_type": "llama", "num_attention_heads": 6}, (6, 2)),
+        ("separate", {"model_type": "llama"}, (None, None)),
+        ("fused", {"model_type": "falcon", "num_attention_heads": 6}, (6, 2)),
+        ("fused", {"model_type": "falcon", "num_attention_heads": 6, "num_kv_heads": 2}, (6, 2)),
+    ],
+)
+def test_key_and_value_heads_that_the_config_leaves_out(tmp_path, kind, config, expected):
+    shapes = {
+        "separate": {
+            f"layers.0.self_attn.{name}_proj": (rows, 24)
+            for name, rows in zip("qkv", (24, 8, 8), strict=True)
+        },
+        "fused": {"h.0.self_attention.query_key_value": (40, 24), "h.0.self_attention.dense": (24, 24)},
+    }[kind]
+    tensors = {f"{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+    found = weightscope.inspect(write_checkpoint(tmp_path, tensors, config))
+    assert (found.heads, found.kv_heads) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "norm", "expected"),
+    [
+        ({"model_type": "gemma3_text"}, 10, (6, 2)),  # as the Hub's have it: nothing but what differs
+        ({"model_type": "gemma3_text", "text_config": {"head_dim": 10}}, None, (6, 2)),
+        ({"model_type": "olmo2"}, 60, (None, None)),  # its norm is over all heads
+    ],
+)
+def test_heads_that_the_config_leaves_out(tmp_path, config, norm, expected):
+    tensors = {
+        f"model.layers.0.self_attn.{name}_proj.weight": torch.randn(rows, 24)
+        for name, rows in zip("qkv", (60, 20, 20), strict=True)
+    }
+    if norm:
+        tensors["model.layers.0.self_attn.q_norm.weight"] = torch.ones(norm)
+    found = weightscope.inspect(write_checkpoint(tmp_path, tensors, config))
+    assert (found.heads, found.kv_heads) == expected

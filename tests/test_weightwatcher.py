@@ -112,6 +112,17 @@ def test_a_fused_weight_is_one_row_and_a_stack_none(tmp_path):
     assert sorted(names(analysis)) == sorted(f"h.1.{part}" for part in parts)
 
 
+def test_a_weight_whose_heads_are_interleaved_is_one_row_too(tmp_path):
+    layer = "layers.0.attention"
+    tensors = {
+        f"{layer}.query_key_value.weight": torch.randn(72, 24),
+        f"{layer}.dense.weight": torch.randn(24, 24),
+    }
+    config = {"model_type": "gpt_neox", "num_attention_heads": 6}
+    analysis = weightscope.analyze(write_checkpoint(tmp_path, tensors, config), spectrum=True)
+    assert sorted(names(analysis)) == [f"{layer}.dense", f"{layer}.query_key_value"]
+
+
 SEPARATE = {f"layers.0.self_attn.{part}_proj.weight": torch.randn(12, 8) for part in "qkv"}
 
 

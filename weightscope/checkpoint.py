@@ -12,9 +12,11 @@ from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS, Reading
 from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
 from weightscope.errors import SelectionError
+from weightscope.families.agreement import check_heads
 from weightscope.families.assign import Assignment, Matrix, Skipped, assign
 from weightscope.families.detect import Detection, detect_family
 from weightscope.families.family_file import load_family
+from weightscope.families.guess import UNKNOWN
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, read_sizes
 from weightscope.families.spec import FamilySpec
@@ -73,12 +75,16 @@ class Checkpoint:
     @cached_property
     def sizes(self) -> ConfigSizes:
         """The sizes config.json states."""
-        return read_sizes(self.config, self.detection.spec.config_keys)
+        return read_sizes(self.config, self.detection.spec)
 
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        return assign(self.tensors, self.detection.spec, self.sizes.head_counts, self.source.tied)
+        spec, counts = self.detection.spec, self.sizes.head_counts
+        assignment = assign(self.tensors, spec, counts, self.source.tied)
+        if spec.name != UNKNOWN:
+            check_heads(assignment, counts)
+        return assignment
 
     @property
     def notes(self) -> tuple[str, ...]:

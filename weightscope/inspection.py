@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Unpack
 
 from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
 from weightscope.families.assign import Matrix
-from weightscope.families.spec import Group
+from weightscope.families.spec import Group, IgnoredPattern, NameMatcher
 
 if TYPE_CHECKING:
     from weightscope.checkpoints.stream import Openable
@@ -97,6 +97,7 @@ def inspect(source: Openable, **opening: Unpack[Opening]) -> Inspection:
 
 def _inspect(checkpoint: Checkpoint) -> Inspection:
     sizes, matrices = checkpoint.sizes, checkpoint.matrices
+    heads = sizes.heads or _heads(checkpoint)
     buffers = checkpoint.assignment.buffers
     elements: Counter[str] = Counter()
     for info in checkpoint.tensors.values():
@@ -112,8 +113,8 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
         model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
         feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
-        heads=sizes.heads,
-        kv_heads=sizes.kv_heads or sizes.heads,
+        heads=heads,
+        kv_heads=sizes.kv_heads or _kv_heads(matrices, heads),
         vocabulary=sizes.vocabulary or _first(matrices, (Group.UNEMBEDDING, Group.EMBEDDING), axis=0),
         parameters=sum(elements.values()),
         dtypes=dict(elements.most_common()),
@@ -134,6 +135,26 @@ def _printable(name: object) -> str:
 def _first(matrices: tuple[Matrix, ...], groups: tuple[Group, ...], *, axis: int) -> int | None:
     """A size of the first matrix of these groups."""
     return next((matrix.shape[axis] for matrix in matrices if matrix.group in groups), None)
+
+
+def _heads(checkpoint: Checkpoint) -> int | None:
+    """As many as Q has rows for, if the config or the norm of one head tells how high a head is."""
+    spec, head_dim = checkpoint.detection.spec, checkpoint.sizes.head_dim
+    if not head_dim and spec.head_norm:
+        own = replace(spec, patterns=(), ignored=(IgnoredPattern(template=spec.head_norm, reason="a norm"),))
+        matcher = NameMatcher(own)
+        norms = (info for name, info in checkpoint.tensors.items() if matcher.match(name))
+        head_dim = next((info.elements for info in norms), None)
+    rows = _first(checkpoint.matrices, (Group.Q,), axis=0)
+    return rows // head_dim if rows and head_dim and rows % head_dim == 0 else None
+
+
+def _kv_heads(matrices: tuple[Matrix, ...], heads: int | None) -> int | None:
+    """As many as K has rows for, a head of K being as high as one of Q; `heads` where neither is there."""
+    queries, keys = (_first(matrices, (group,), axis=0) for group in (Group.Q, Group.K))
+    if heads is None or not queries or not keys or heads * keys % queries:
+        return heads
+    return heads * keys // queries
 
 
 def _entries(matrices: tuple[Matrix, ...]) -> list[GroupEntry]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weightscope.families.assign import Matrix
@@ -111,7 +112,9 @@ def _stored_once(matrices: Sequence[Matrix]) -> list[tuple[int, str]]:
 def _form(matrix: Matrix) -> str:
     if len(matrix.slices) > 1:
         return "stack"
-    return "stored" if matrix.slices[0].rows is None else "part"
+    # Q, K and V that are stored interleaved have all rows of the tensor, in another order.
+    (part,) = matrix.slices
+    return "stored" if part.shape == replace(part, rows=None).shape else "part"
 
 
 def _shape(matrix: Matrix) -> dict[str, Any]:

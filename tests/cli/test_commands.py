@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import weightscope
 from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint, write_gpt2
 from weightscope.cli.analyze import EXAMPLES
 from weightscope.cli.app import app
@@ -139,9 +140,10 @@ def test_inspect(tmp_path):
 
 
 def test_families(tmp_path):
-    assert [line.split()[0] for line in run("families").stdout.splitlines()] == [
-        "bert", "roberta", "gpt2", "phi", "phi-msft", "gptj",
-    ]  # fmt: skip
+    listed = run("families").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == weightscope.list_families()
+    phi3 = next(line.split() for line in listed if line.startswith("phi3 "))
+    assert phi3[1:] == ["O", "QKV", "M1", "G", "M2", "embedding", "unembedding"]
     assert "transposed: true" in run("families", "show", "gpt2").stdout
 
 

@@ -37,10 +37,10 @@ def test_names_decide_without_a_config_and_it_is_said(tmp_path):
 
 
 def test_names_do_not_overrule_an_unregistered_model_type(tmp_path):
-    """gpt_bigcode has GPT-2's names and stores plain Linears: taken for GPT-2 it would be transposed."""
-    with opened(tmp_path, gpt2_tensors(), {"model_type": "gpt_bigcode"}) as checkpoint:
+    """The first Qwen has GPT-2's names and stores plain Linears: taken for GPT-2 it would be transposed."""
+    with opened(tmp_path, gpt2_tensors(), {"model_type": "qwen"}) as checkpoint:
         assert checkpoint.detection.spec.name == "unknown"
-        assert "'gpt_bigcode' is not registered" in " ".join(checkpoint.notes)
+        assert "'qwen' is not registered" in " ".join(checkpoint.notes)
 
 
 def test_a_known_model_type_with_foreign_names_is_unknown(tmp_path):

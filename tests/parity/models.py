@@ -1,138 +1,126 @@
 """Tiny random models of each family, by transformers itself, and where their weights are.
 
-Sizes are deliberately unequal (hidden 24, heads 3 of 8, feed-forward 40, three layers), and every weight
-has a scale of its own, so that a swap of two of them cannot pass.
+Sizes are deliberately unequal (hidden 24, six query heads of ten rows where the family allows it and two of
+keys and values, feed-forward 37, three layers), and every weight has a scale of its own, so that a swap of
+two of them cannot pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
 import torch
 import transformers as hf
 
-HIDDEN, HEADS, FEED_FORWARD, LAYERS, VOCABULARY = 24, 3, 40, 3, 31
+from tests.parity import probe
+
+HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FEED_FORWARD, LAYERS, VOCABULARY = 24, 6, 2, 10, 37, 3, 31
 Weights = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Where a model class keeps its weights. A fused weight is judged by what the model does with it."""
+
+    layers: str
+    """From the base model to its layers."""
+    linears: Mapping[str, str]
+    """Group to the module inside a layer."""
+    qkv: str = ""
+    """The fused module, if Q, K and V are fused."""
+    mlp: tuple[str, str] = ("", "")
+    """The feed-forward module and its activation, if it is gated."""
+    transposed: bool = False
+    """Whether modules keep (in_features, out_features)."""
+
+    def weights(self, model: hf.PreTrainedModel, layer: int) -> Weights:
+        """Group to weight, (out_features, in_features)."""
+        block = attrgetter(self.layers)(model.base_model)[layer]
+        found = {group: attrgetter(path)(block).weight for group, path in self.linears.items()}
+        if self.transposed:
+            found = {group: weight.T for group, weight in found.items()}
+        if self.qkv:
+            fused, output = (attrgetter(path)(block) for path in (self.qkv, self.linears["O"]))
+            found |= probe.attention_receives(model, fused, output, HIDDEN)
+        if self.mlp[0]:
+            mlp, down = (attrgetter(path)(block) for path in (self.mlp[0], self.linears["M2"]))
+            found |= probe.gate_and_up(mlp, attrgetter(self.mlp[1])(mlp), down, HIDDEN)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """A model class of a family."""
 
     name: str
     family: str
     build: Callable[[], hf.PreTrainedModel]
-    # (model, layer) -> group to weight in (out_features, in_features) orientation
-    weights: Callable[[hf.PreTrainedModel, int], Weights]
+    paths: Paths
+    others: tuple[str, ...] = ()
+    """Ends of the names that are in no group."""
+    heads: int = HEADS
+    """For fused weights, the heads of Q."""
+    kv_heads: int = HEADS
+    """For fused weights, the heads of K and V."""
+    query_scale: float = 1
+    """What a model divides its queries by before it multiplies them."""
 
-
-def _bert_config(kind: type) -> hf.PretrainedConfig:
-    return kind(
-        hidden_size=HIDDEN, num_attention_heads=HEADS, intermediate_size=FEED_FORWARD,
-        num_hidden_layers=LAYERS, vocab_size=VOCABULARY, max_position_embeddings=20,
-    )  # fmt: skip
-
-
-def _bert_weights(model: hf.PreTrainedModel, layer: int) -> Weights:
-    block = model.base_model.encoder.layer[layer]
-    attention = block.attention
-    return {
-        "Q": attention.self.query.weight,
-        "K": attention.self.key.weight,
-        "V": attention.self.value.weight,
-        "O": attention.output.dense.weight,
-        "M1": block.intermediate.dense.weight,
-        "M2": block.output.dense.weight,
-    }
-
-
-def _gpt2_config() -> hf.GPT2Config:
-    return hf.GPT2Config(
-        n_embd=HIDDEN,
-        n_head=HEADS,
-        n_inner=FEED_FORWARD,
-        n_layer=LAYERS,
-        vocab_size=VOCABULARY,
-        n_positions=20,
-    )
-
-
-def _gpt2_weights(model: hf.PreTrainedModel, layer: int) -> Weights:
-    block = model.base_model.h[layer]
-    q, k, v = block.attn.c_attn.weight.split(HIDDEN, dim=1)  # as GPT2Attention.forward splits its output
-    return {
-        "Q": q.T,
-        "K": k.T,
-        "V": v.T,
-        "O": block.attn.c_proj.weight.T,
-        "M1": block.mlp.c_fc.weight.T,
-        "M2": block.mlp.c_proj.weight.T,
-    }
-
-
-def _phi_config(kv_heads: int = 1) -> hf.PhiConfig:
-    return hf.PhiConfig(
-        hidden_size=HIDDEN, num_attention_heads=HEADS, num_key_value_heads=kv_heads,
-        intermediate_size=FEED_FORWARD, num_hidden_layers=LAYERS, vocab_size=VOCABULARY,
-        max_position_embeddings=20,
-    )  # fmt: skip
-
-
-def _phi_weights(model: hf.PreTrainedModel, layer: int) -> Weights:
-    block = model.base_model.layers[layer]
-    return {
-        "Q": block.self_attn.q_proj.weight,
-        "K": block.self_attn.k_proj.weight,
-        "V": block.self_attn.v_proj.weight,
-        "O": block.self_attn.dense.weight,
-        "M1": block.mlp.fc1.weight,
-        "M2": block.mlp.fc2.weight,
-    }
-
-
-def _gptj_config() -> hf.GPTJConfig:
-    return hf.GPTJConfig(
-        n_embd=HIDDEN, n_head=HEADS, n_inner=FEED_FORWARD, n_layer=LAYERS, vocab_size=VOCABULARY,
-        n_positions=20, rotary_dim=4,
-    )  # fmt: skip
-
-
-def _gptj_weights(model: hf.PreTrainedModel, layer: int) -> Weights:
-    block = model.base_model.h[layer]
-    return {
-        "Q": block.attn.q_proj.weight,
-        "K": block.attn.k_proj.weight,
-        "V": block.attn.v_proj.weight,
-        "O": block.attn.out_proj.weight,
-        "M1": block.mlp.fc_in.weight,
-        "M2": block.mlp.fc_out.weight,
-    }
-
-
-CASES = [
-    Case("bert_with_head", "bert", lambda: hf.BertForMaskedLM(_bert_config(hf.BertConfig)), _bert_weights),
-    Case("bert_bare", "bert", lambda: hf.BertModel(_bert_config(hf.BertConfig)), _bert_weights),
-    Case(
-        "roberta_with_head",
-        "roberta",
-        lambda: hf.RobertaForMaskedLM(_bert_config(hf.RobertaConfig)),
-        _bert_weights,
-    ),
-    Case("roberta_bare", "roberta", lambda: hf.RobertaModel(_bert_config(hf.RobertaConfig)), _bert_weights),
-    Case("gpt2_with_head", "gpt2", lambda: hf.GPT2LMHeadModel(_gpt2_config()), _gpt2_weights),
-    Case("gpt2_bare", "gpt2", lambda: hf.GPT2Model(_gpt2_config()), _gpt2_weights),
-    Case("phi_with_head", "phi", lambda: hf.PhiForCausalLM(_phi_config()), _phi_weights),
-    Case("phi_bare", "phi", lambda: hf.PhiModel(_phi_config(kv_heads=HEADS)), _phi_weights),
-    Case("gptj_with_head", "gptj", lambda: hf.GPTJForCausalLM(_gptj_config()), _gptj_weights),
-    Case("gptj_bare", "gptj", lambda: hf.GPTJModel(_gptj_config()), _gptj_weights),
-]
+    def weights(self, model: hf.PreTrainedModel, layer: int) -> Weights:
+        """Group to weight, (out_features, in_features); of K and V no copies for grouped queries."""
+        weights = self.paths.weights(model, layer)
+        if self.paths.qkv:
+            head_dim = len(weights["Q"]) // self.heads
+            weights |= {
+                group: probe.without_copies(weights[group], self.kv_heads, head_dim) for group in "KV"
+            }
+            weights["Q"] = weights["Q"] * self.query_scale
+        return weights
 
 
 def build(case: Case, seed: int = 0) -> hf.PreTrainedModel:
-    """The model with every weight drawn anew at a scale of its own."""
+    """The model with every weight drawn anew at a scale of its own, and without biases."""
     torch.manual_seed(seed)
     model = case.build().eval()
     with torch.no_grad():
-        for layer in range(LAYERS):
-            for position, weight in enumerate(case.weights(model, layer).values()):
-                weight.copy_(torch.randn(weight.shape) * 1.7 ** (position + 6 * layer - 9))
+        for position, (name, weight) in enumerate(model.named_parameters()):
+            if weight.dim() >= 2:
+                weight.copy_(torch.randn(weight.shape) * 1.7 ** (position % 23 - 9))
+            elif name.endswith("bias"):
+                weight.zero_()
     return model
+
+
+def cases(
+    family: str,
+    stem: str,
+    paths: Paths,
+    sizes: Mapping[str, object],
+    *,
+    head: str = "ForCausalLM",
+    bare: str = "Model",
+    config: str = "Config",
+    variant: str = "",
+    others: tuple[str, ...] = (),
+    kv_heads: int = HEADS,
+    query_scale: float = 1,
+) -> list[Case]:
+    """A family with a head and without, by the names of transformers' classes after their common stem."""
+
+    def made(ending: str) -> hf.PreTrainedModel:
+        settings = getattr(hf, stem + config)(**sizes)
+        return getattr(hf, stem + ending)._from_config(settings, attn_implementation="eager")
+
+    return [
+        Case(
+            name=f"{family}{variant}_{kind}",
+            family=family,
+            build=partial(made, ending),
+            paths=paths,
+            others=others,
+            heads=int(sizes.get("n_head", HEADS)),
+            kv_heads=kv_heads,
+            query_scale=query_scale,
+        )
+        for kind, ending in (("with_head", head), ("bare", bare))
+    ]

@@ -114,6 +114,21 @@ def test_any_layout_as_if_it_were_held(tmp_path, name, kind):
         assert_alike(solved(plan, source, **options), solved(held, source, **options), rel=1e-7)
 
 
+def test_interleaved_heads_as_if_they_were_held(tmp_path):
+    """Q, K and V are pieces all over one tensor, and QKV is all of it in another order."""
+    tensors = {
+        f"gpt_neox.layers.{i}.attention.query_key_value.weight": torch.randn(288, 96) for i in range(2)
+    }
+    config = {"model_type": "gpt_neox", "num_attention_heads": 6}
+    with weightscope.open_checkpoint(write_checkpoint(tmp_path, tensors, config)) as checkpoint:
+        plan, source = all_streamed(checkpoint), checkpoint.source
+        held = plan_sweep(checkpoint.matrices, checkpoint.tensors)
+        assert [len(stack.parts) for step in held.steps for stack in step.stacks] == [3, 3]
+        found = solved(plan, source)
+        assert source.received_bytes == plan.read_bytes == 2 * 288 * 96 * 4
+        assert_alike(found, solved(held, source))
+
+
 @pytest.mark.parametrize("groups", [("Q",), ("K", "V"), ("QKV",), ("Q", "K", "V")])
 def test_a_part_of_what_is_fused(tmp_path, groups):
     folder = write_checkpoint(tmp_path, gpt2_tensors(layers=1, width=96), {"model_type": "gpt2", "n_head": 4})

@@ -14,11 +14,12 @@ def _list(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from weightscope.families.registry import FAMILIES
+    from weightscope.families.spec import Group
 
     width = max(map(len, FAMILIES))
     for spec in FAMILIES.values():
-        groups = " ".join(dict.fromkeys(str(pattern.group) for pattern in spec.patterns))
-        typer.echo(f"{spec.name:{width}}  {groups}")
+        assigned = {group for pattern in spec.patterns for group in pattern.groups}
+        typer.echo(f"{spec.name:{width}}  {' '.join(group for group in Group if group in assigned)}")
 
 
 @families.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -140,8 +141,10 @@ def assign(
     matrices: list[Matrix] = []
     skipped: list[Skipped] = []
     buffers: set[str] = set()
+    matches = {name: matcher.match(name) for name in index}
+    query_rows = _query_rows(index, matches, spec)
     for info in index.values():
-        match = matcher.match(info.name)
+        match = matches[info.name]
         if (match and isinstance(match.pattern, IgnoredPattern)) or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
         if len(info.shape) < 2:
@@ -153,7 +156,8 @@ def assign(
             matrices.append(_unmatched(info))
         else:
             assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
-            matrices.extend(_matched(info, match, match.pattern, spec, counts))
+            own = replace(counts, query_rows=query_rows.get(_attention(match, match.pattern, spec)))
+            matrices.extend(_matched(info, match, match.pattern, spec, own))
     for info in index.unindexed:
         if len(info.shape) >= 2:
             skipped.append(Skipped(tensor=info, reason=f"in {info.shard} but not named by the index"))
@@ -170,6 +174,24 @@ def assign(
     return Assignment(
         family=spec, matrices=tuple(matrices), skipped=tuple(skipped), buffers=frozenset(buffers)
     )
+
+
+def _attention(match: Match, pattern: MatrixPattern, spec: FamilySpec) -> tuple[str, int | None, str]:
+    return pattern.stack or spec.stack, match.layer, pattern.attention_kind
+
+
+def _query_rows(
+    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec
+) -> dict[tuple[str, int | None, str], int]:
+    """For each attention the features that its output O reads, one for each row of Q."""
+    found: dict[tuple[str, int | None, str], int] = {}
+    for name, match in matches.items():
+        if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
+            continue
+        if match.pattern.group == Group.O:
+            whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
+            found[_attention(match, match.pattern, spec)] = whole.shape[1]
+    return found
 
 
 def _unusable(info: TensorInfo, match: Match | None) -> str:
@@ -220,6 +242,8 @@ def _matched(
             Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
             for part, rows in split.items()
         }
+        if pattern.group == Group.QKV:
+            parts[Group.QKV] = replace(whole, rows=_stacked(split))
     in_layer = match.layer is not None
     for group, part in parts.items():
         yield Matrix(
@@ -230,6 +254,13 @@ def _matched(
             expert="" if match.expert is None else str(match.expert),
             slices=(part,),
         )
+
+
+def _stacked(split: Mapping[str, Rows]) -> Rows | None:
+    """The rows of Q, K and V one after another; None if that is how they are stored."""
+    rows = tuple(some for part in "QKV" for some in split[part])
+    in_order = all(one.stop == other.start for one, other in pairwise(rows))
+    return None if in_order else rows
 
 
 def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix]:

@@ -1,15 +1,21 @@
 """Which family a checkpoint belongs to."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as brief  # a config is somebody else's text, of any length
 from typing import Any
 
-from weightscope.checkpoints.header import TensorIndex
+from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
+from weightscope.families.agreement import check_heads, fits_together
+from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.registry import FAMILIES
+from weightscope.families.sizes import read_sizes
 from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,7 @@ def detect_family(
     that are stored differently.
 
     Raises:
-        FamilyMismatch: The user's family matches no tensor.
+        FamilyMismatch: The user's family matches no tensor, or names alone leave more than one meaning.
     """
     if asked is not None:
         if not _layer_patterns_found(index, asked):
@@ -54,11 +60,56 @@ def detect_family(
             )
     if isinstance(model_type, str) and model_type:
         return _unknown(index, f"The model_type {brief(model_type)} is not registered.")
-    best = max(FAMILIES.values(), key=lambda spec: _layer_patterns_found(index, spec))
-    if _layer_patterns_found(index, best) == _layer_patterns(best):
+    if (best := _best_by_name(index, config)) is not None:
         note = () if has_config is False else ("config.json has no model_type: names decided the family.",)
         return Detection(spec=best, notes=note)
     return _unknown(index, "The tensors' names fit no registered family.")
+
+
+def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec | None:
+    """The family whose layer templates all occur, the more the better; None if there is none.
+
+    Several may share names. Those whose matrices do not fit together drop out, and where the others mean the
+    same matrices, the one that knows most of the tensors is as good as any.
+
+    Raises:
+        FamilyMismatch: Those that are left would split or turn the weights in different ways.
+    """
+    index = _one_layer(index)
+    found = {name: _layer_patterns_found(index, spec) for name, spec in FAMILIES.items()}
+    whole = [spec for name, spec in FAMILIES.items() if found[name] == _layer_patterns(spec)]
+    most = max((found[spec.name] for spec in whole), default=0)
+    named = [spec for spec in whole if found[spec.name] == most]
+    if len(named) < 2:
+        return next(iter(named), None)
+    meanings: dict[str, frozenset[object]] = {}
+    for spec in named:
+        try:
+            counts = read_sizes(config, spec).head_counts
+            assignment = assign(index, spec, counts)
+            check_heads(assignment, counts)
+        except FamilyMismatch:
+            continue
+        if fits_together(assignment):
+            layered = (m for m in assignment.matrices if m.layer is not None)
+            meanings[spec.name] = frozenset((m.layer, m.attention_kind, m.group, m.slices) for m in layered)
+    if len(set(meanings.values())) > 1:
+        raise FamilyMismatch(
+            "Without a model_type in config.json, the family was sought by the tensors' names.",
+            f"They are those of the families {' and '.join(meanings)}, which store different things in them, "
+            "and the shapes fit all.",
+            "Say which one it is with --family.",
+        )
+    left = [spec for spec in named if spec.name in meanings] or named
+    return max(left, key=lambda spec: sum(map(bool, map(NameMatcher(spec).match, index))))
+
+
+def _one_layer(index: TensorIndex) -> TensorIndex:
+    """The first tensor of those whose names differ in their first number only: what tells families apart."""
+    first: dict[str, TensorInfo] = {}
+    for name, info in index.items():
+        first.setdefault(_NUMBER.sub("#", name, count=1), info)
+    return TensorIndex({info.name: info for info in first.values()})
 
 
 def _unknown(index: TensorIndex, why: str) -> Detection:

@@ -17,7 +17,11 @@ class HeadCounts:
     heads: int | None = None
     """Query heads."""
     kv_heads: int | None = None
-    """Key and value heads; None where the config does not say, which means `heads`."""
+    """Key and value heads; None where the config does not say."""
+    head_dim: int | None = None
+    """Rows of a head; None where the config does not say."""
+    query_rows: int | None = None
+    """Rows of Q, which are the features that the attention output O reads; None where there is no O."""
 
 
 class LayoutError(ValueError):
@@ -27,34 +31,81 @@ class LayoutError(ValueError):
 Layout = Callable[[int, HeadCounts], Mapping[str, Rows]]
 
 
+def _checked_counts(rows: int, counts: HeadCounts) -> tuple[int, int, int]:
+    """Query heads, key and value heads and rows of a head, if config and shapes agree on them.
+
+    O tells how many rows Q has, so shapes give the key and value heads where the config leaves them out. With
+    neither, there are as many as query heads.
+    """
+    if counts.heads is None:
+        raise LayoutError("How many heads there are is not known, since the config does not say.")
+    heads, kv_heads = counts.heads, counts.kv_heads or counts.heads
+    if counts.query_rows is None:
+        head_dim, rest = divmod(rows, heads + 2 * kv_heads)
+        if rest:
+            raise LayoutError(
+                f"{rows} rows do not divide into {heads} query and 2 x {kv_heads} key and value heads."
+            )
+    else:
+        head_dim, rest = divmod(counts.query_rows, heads)
+        if rest or not head_dim:
+            raise LayoutError(
+                f"The attention output reads {counts.query_rows} features, which do not divide into the "
+                f"config's {heads} heads."
+            )
+        kv_heads, rest = divmod(rows - counts.query_rows, 2 * head_dim)
+        if rest or kv_heads < 1 or heads % kv_heads:
+            raise LayoutError(
+                f"{rows} rows do not divide into {heads} query heads of {head_dim} and as many key as value "
+                "heads."
+            )
+    for stated, found, what in (
+        (counts.kv_heads, kv_heads, "key and value heads"),
+        (counts.head_dim, head_dim, "rows a head"),
+    ):
+        if stated not in (None, found):
+            raise LayoutError(f"{rows} rows make {found} {what}, and the config says {stated}.")
+    return heads, kv_heads, head_dim
+
+
 def contiguous_thirds(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     """`[Q; K; V]` of equal heights, whatever the heads: models without grouped queries.
 
     >>> contiguous_thirds(12, HeadCounts())["K"]
     (range(4, 8),)
     """
+    third = _third(rows, counts)
+    return {"Q": (range(third),), "K": (range(third, 2 * third),), "V": (range(2 * third, rows),)}
+
+
+def _third(rows: int, counts: HeadCounts) -> int:
     if rows % 3:
         raise LayoutError(f"{rows} rows do not divide into three equal parts.")
-    third = rows // 3
-    return {"Q": (range(third),), "K": (range(third, 2 * third),), "V": (range(2 * third, rows),)}
+    if counts.query_rows not in (None, rows // 3):
+        raise LayoutError(
+            f"A third of the rows is {rows // 3}, and the attention output reads {counts.query_rows}."
+        )
+    return rows // 3
 
 
 def contiguous_qkv(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     """`[Q; K; V]`, with `kv_heads` key and value heads of the queries' size.
 
+    Where O tells the rows of Q, no head count is needed.
+
     >>> contiguous_qkv(12, HeadCounts(heads=4, kv_heads=1))["K"]
     (range(8, 10),)
+    >>> contiguous_qkv(12, HeadCounts(query_rows=8))["K"]
+    (range(8, 10),)
     """
-    if counts.heads is None:
-        raise LayoutError("How many heads there are is not known, since the config does not say.")
-    kv_heads = counts.kv_heads or counts.heads
-    total = counts.heads + 2 * kv_heads
-    if rows % total:
-        raise LayoutError(
-            f"{rows} rows do not divide into {counts.heads} query and 2 x {kv_heads} key and value heads."
-        )
-    head_dim = rows // total
-    query, key = counts.heads * head_dim, kv_heads * head_dim
+    if counts.heads is None and counts.query_rows is not None:
+        query, rest = counts.query_rows, rows - counts.query_rows
+        if rest % 2 or rest < 2:
+            raise LayoutError(f"{rows} rows less {query} of queries do not divide into keys and values.")
+        key = rest // 2
+    else:
+        heads, kv_heads, head_dim = _checked_counts(rows, counts)
+        query, key = heads * head_dim, kv_heads * head_dim
     return {
         "Q": (range(query),),
         "K": (range(query, query + key),),
@@ -62,5 +113,86 @@ def contiguous_qkv(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     }
 
 
-LAYOUTS: dict[str, Layout] = {"contiguous_thirds": contiguous_thirds, "contiguous_qkv": contiguous_qkv}
+def interleaved_by_kv_group(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """For each key and value head its query heads, then the key, then the value.
+
+    With one such head this is `[Q; k; v]`; with as many as query heads, `[q; k; v]` for each head.
+
+    >>> interleaved_by_kv_group(8, HeadCounts(heads=4, kv_heads=2))
+    {'Q': (range(0, 2), range(4, 6)), 'K': (range(2, 3), range(6, 7)), 'V': (range(3, 4), range(7, 8))}
+    """
+    if counts.query_rows is None and counts.kv_heads is None:
+        raise LayoutError("How many key and value heads there are is told neither by the config nor by O.")
+    heads, kv_heads, head_dim = _checked_counts(rows, counts)
+    if heads % kv_heads:
+        raise LayoutError(f"{heads} query heads do not divide into {kv_heads} groups.")
+    query = heads // kv_heads * head_dim
+    return _repeated(rows, kv_heads, {"Q": query, "K": head_dim, "V": head_dim})
+
+
+def interleaved_by_head(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[q; k; v]` for each head; every query head has a key and value head of its own.
+
+    >>> interleaved_by_head(6, HeadCounts(heads=2))["V"]
+    (range(2, 3), range(5, 6))
+    """
+    if counts.heads is None:
+        raise LayoutError("How many heads there are is not known, since the config does not say.")
+    third = _third(rows, counts)
+    if third % counts.heads:
+        raise LayoutError(f"{rows} rows do not divide into {counts.heads} times a query, a key and a value.")
+    if counts.kv_heads not in (None, counts.heads):
+        raise LayoutError(
+            f"The layout has as many key and value heads as query heads, and the config says {counts.heads} "
+            f"query heads and {counts.kv_heads} key and value heads."
+        )
+    head_dim = third // counts.heads
+    return _repeated(rows, counts.heads, dict.fromkeys("QKV", head_dim))
+
+
+def four_blocks_qvk(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """Four blocks, each `[Q; V; K]` of a quarter of the heads: CodeGen's, value before key.
+
+    >>> four_blocks_qvk(12, HeadCounts())["K"]
+    (range(2, 3), range(5, 6), range(8, 9), range(11, 12))
+    """
+    quarter, rest = divmod(_third(rows, counts), 4)
+    if rest or (counts.heads or 4) % 4:
+        raise LayoutError(f"{rows} rows of {counts.heads} heads do not divide into four equal blocks.")
+    return _repeated(rows, 4, {"Q": quarter, "V": quarter, "K": quarter})
+
+
+def _repeated(rows: int, times: int, heights: Mapping[str, int]) -> dict[str, Rows]:
+    """Rows of each part where parts of these heights follow one another, over and over."""
+    period, start, parts = rows // times, 0, {}
+    for part, height in heights.items():
+        parts[part] = tuple(
+            range(block + start, block + start + height) for block in range(0, times * period, period)
+        )
+        start += height
+    return parts
+
+
+def gate_then_up(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[G; M1]`: the half that goes through the activation first.
+
+    >>> gate_then_up(6, HeadCounts())
+    {'M1': (range(3, 6),), 'G': (range(0, 3),)}
+    """
+    if rows % 2:
+        raise LayoutError(f"{rows} rows do not divide into two halves.")
+    return {"M1": (range(rows // 2, rows),), "G": (range(rows // 2),)}
+
+
+QKV_LAYOUTS: dict[str, Layout] = {
+    "contiguous_thirds": contiguous_thirds,
+    "contiguous_qkv": contiguous_qkv,
+    "interleaved_by_head": interleaved_by_head,
+    "interleaved_by_kv_group": interleaved_by_kv_group,
+    "four_blocks_qvk": four_blocks_qvk,
+}
+"""Those that split a weight of the group QKV into Q, K and V."""
+GATED_LAYOUTS: dict[str, Layout] = {"gate_then_up": gate_then_up}
+"""Those that split a weight of the group M1 into G and M1."""
+LAYOUTS: dict[str, Layout] = {**QKV_LAYOUTS, **GATED_LAYOUTS}
 """The layouts by the names that families use."""

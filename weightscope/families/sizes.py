@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weightscope.families.layouts import HeadCounts
+from weightscope.families.spec import FamilySpec
 
 # transformers 5.23's names first, then those of GPT-2's, MPT's and GPT-Neo's time.
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -13,6 +14,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "feed_forward_dimension": ("intermediate_size", "n_inner", "hidden_dim", "d_ff", "ffn_dim"),
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
     "kv_heads": ("num_key_value_heads", "n_head_kv", "num_kv_heads"),
+    "head_dim": ("head_dim",),
     "vocabulary": ("vocab_size",),
 }
 # The largest vocabularies are below a million.
@@ -33,27 +35,47 @@ class ConfigSizes:
     """Query heads."""
     kv_heads: int | None = None
     """Key and value heads."""
+    head_dim: int | None = None
+    """Rows of a head."""
     vocabulary: int | None = None
     """Tokens."""
 
     @property
     def head_counts(self) -> HeadCounts:
         """What the layouts take."""
-        return HeadCounts(heads=self.heads, kv_heads=self.kv_heads)
+        return HeadCounts(heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim)
 
 
-def read_sizes(config: Mapping[str, Any], own_keys: Mapping[str, str] | None = None) -> ConfigSizes:
-    """The sizes in a config.
+def read_sizes(config: Mapping[str, Any], spec: FamilySpec) -> ConfigSizes:
+    """The sizes in a config, or in its `text_config` where that states them.
 
     Args:
         config: The content of config.json.
-        own_keys: The family's own names of keys, tried before the usual ones.
+        spec: The family; its own names of keys are tried before the usual ones.
     """
-    own_keys = own_keys or {}
+    text = config.get("text_config")
+    levels = (text, config) if isinstance(text, Mapping) else (config,)
     found: dict[str, int | None] = {}
     for size, keys in _KEYS.items():
-        candidates = (own_keys[size], *keys) if size in own_keys else keys
+        candidates = (spec.config_keys[size], *keys) if size in spec.config_keys else keys
         # bool is an int to Python; a size below 1 is none, nor is one beyond any model.
-        values = (config.get(key) for key in candidates)
+        values = (_value(level, key) for level in levels for key in candidates)
         found[size] = next((v for v in values if type(v) is int and 0 < v <= _MOST), None)
+    if config.get("pruned_heads"):  # {layer: heads taken out}: no number of heads holds for every layer
+        found |= {"heads": None, "kv_heads": None}
+    grouped, single = (
+        next((v for level in levels if type(v := level.get(spec.config_flags.get(flag, ""))) is bool), None)
+        for flag in ("grouped_queries", "multi_query")
+    )
+    if not grouped and single is not None:
+        found["kv_heads"] = 1 if single else found["heads"]
+    elif grouped is False:
+        found["kv_heads"] = None
     return ConfigSizes(**found)
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """What stands at a key such as `n_head`, or inside another such as `attn_config.kv_n_heads`."""
+    outer, _, inner = key.rpartition(".")
+    level = config.get(outer) if outer else config
+    return level.get(inner) if isinstance(level, Mapping) else None

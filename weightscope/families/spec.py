@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from weightscope.errors import UnknownFamily
-from weightscope.families.layouts import LAYOUTS
+from weightscope.families.layouts import GATED_LAYOUTS, LAYOUTS
 
 
 class Group(StrEnum):
@@ -43,7 +43,9 @@ FEED_FORWARD_GROUPS = (Group.M1, Group.G, Group.M2)
 DEFAULT_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *FEED_FORWARD_GROUPS)
 
 # What a config may state under a key of the family's own; see `ConfigSizes`.
-SIZES = ("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "vocabulary")
+SIZES = ("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "head_dim", "vocabulary")
+# What a config may state by true or false; see `read_sizes`.
+FLAGS = ("multi_query", "grouped_queries")
 _PLACEHOLDERS = {"prefix", "layer", "expert"}
 
 
@@ -59,6 +61,10 @@ def _check_template(template: str) -> None:
         )
 
 
+def _whole_of(layout: str) -> Group:
+    return Group.M1 if layout in GATED_LAYOUTS else Group.QKV
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixPattern:
     """Tensors of one name template and the role they have."""
@@ -66,7 +72,7 @@ class MatrixPattern:
     template: str
     """Name with `{prefix}`, `{layer}`, `{expert}` where they stand."""
     group: Group
-    """The role; for a fused tensor that of the whole, such as `QKV`."""
+    """The role; for fused queries, keys and values `QKV`, for a fused gate and up `M1`."""
     transposed: bool = False
     """Whether the file stores (in_features, out_features), as Conv1D does."""
     layout: str | None = None
@@ -87,6 +93,17 @@ class MatrixPattern:
                 f"The layouts are: {', '.join(LAYOUTS)}.",
                 "Use one of these.",
             )
+        if self.layout is not None and self.group != (whole := _whole_of(self.layout)):
+            raise UnknownFamily(
+                f"The layout {self.layout!r} was given for {self.template!r} of group {self.group}.",
+                f"It splits a tensor of group {whole}.",
+                f"Write group {whole}, or leave the layout out.",
+            )
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The roles that its tensors have, the parts of a fused one included where the whole has none."""
+        return (self.group, Group.G) if self.layout in GATED_LAYOUTS else (self.group,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,21 +139,30 @@ class FamilySpec:
     stack: str = "decoder"
     """The stack of its layers."""
     config_keys: Mapping[str, str] = field(default_factory=dict)
-    """Where config.json keeps a size under a name of its own, such as `{"heads": "n_head"}`."""
+    """Where config.json keeps a size under a name of its own, such as `{"heads": "n_head"}` or
+    `{"kv_heads": "attn_config.kv_n_heads"}`."""
+    config_flags: Mapping[str, str] = field(default_factory=dict)
+    """Where it tells the key and value heads by true or false: `multi_query` (one, else as many as query
+    heads) and `grouped_queries` (as many as it states, else it states nothing to go by)."""
+    head_norm: str = ""
+    """Template of a vector with one element for each row of a query head, if heads are normalised by one."""
     reference: str = ""
     """Where the names were read: a URL or a file, and the date."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 
     def __post_init__(self) -> None:
-        """Refuse a size that nothing would look up."""
-        for size in self.config_keys:
-            if size not in SIZES:
-                raise UnknownFamily(
-                    f"The config key of {size!r} was given for family {self.name!r}.",
-                    f"The sizes are: {', '.join(SIZES)}.",
-                    "Use one of these.",
-                )
+        """Refuse a size or flag that nothing would look up."""
+        if self.head_norm:
+            _check_template(self.head_norm)
+        for given, known, what in ((self.config_keys, SIZES, "sizes"), (self.config_flags, FLAGS, "flags")):
+            for name in given:
+                if name not in known:
+                    raise UnknownFamily(
+                        f"The config key of {name!r} was given for family {self.name!r}.",
+                        f"The {what} are: {', '.join(known)}.",
+                        "Use one of these.",
+                    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

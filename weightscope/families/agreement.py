@@ -1,0 +1,80 @@
+"""Whether the matrices of a family agree with one another and with the heads that config.json states.
+
+What is fused was checked where it was split (`layouts.py`); here are the projections that are stored apart.
+"""
+
+from weightscope.errors import FamilyMismatch
+from weightscope.families.assign import Assignment, Matrix
+from weightscope.families.layouts import HeadCounts
+from weightscope.families.spec import FEED_FORWARD_GROUPS, Group
+
+_Block = dict[Group, Matrix]
+
+
+def check_heads(assignment: Assignment, counts: HeadCounts) -> None:
+    """Refuse self-attention that contradicts the config.
+
+    Towers beside the family's own stack have heads of their own, and no count here is theirs.
+
+    Raises:
+        FamilyMismatch: Q, K, V and O cannot have the heads that config.json states.
+    """
+    for block in _blocks(assignment, assignment.family.stack):
+        if problem := _head_problem(block, counts):
+            matrix = next(block[group] for group in (Group.Q, Group.K, Group.V) if group in block)
+            raise FamilyMismatch(
+                f"The attention of layer {matrix.layer} was read as family {assignment.family.name!r}, "
+                f"{matrix.parameter!r} first.",
+                problem,
+                "Correct config.json, or pass another family with --family.",
+            )
+
+
+def fits_together(assignment: Assignment) -> bool:
+    """Whether every block reads and writes the same width, and its parts meet.
+
+    A weight taken for the wrong way round fails here unless it is square.
+    """
+    for block in _blocks(assignment, assignment.family.stack):
+        shapes = {group: matrix.shape for group, matrix in block.items()}
+        reading = (Group.Q, Group.K, Group.V, Group.M1, Group.G)
+        widths = {shapes[group][1] for group in reading if group in shapes}
+        widths |= {shapes[group][0] for group in (Group.O, Group.M2) if group in shapes}
+        inner = {shapes[group][0] for group in (Group.M1, Group.G) if group in shapes}
+        inner |= {shapes[Group.M2][1]} if Group.M2 in shapes else set()
+        heads = {shapes[Group.Q][0], shapes[Group.O][1]} if {Group.Q, Group.O} <= shapes.keys() else set()
+        if len(widths) > 1 or len(inner) > 1 or len(heads) > 1:
+            return False
+    return True
+
+
+def _blocks(assignment: Assignment, stack: str) -> list[_Block]:
+    """The matrices of each layer of this stack: those of self-attention and one feed-forward part."""
+    blocks: dict[int, _Block] = {}
+    for matrix in assignment.matrices:
+        inside = matrix.stack == stack and matrix.layer is not None and not matrix.expert
+        if inside and (matrix.attention_kind == "self" or matrix.group in FEED_FORWARD_GROUPS):
+            blocks.setdefault(matrix.layer or 0, {})[matrix.group] = matrix
+    return list(blocks.values())
+
+
+def _head_problem(block: _Block, counts: HeadCounts) -> str:
+    """What of a block's attention contradicts the head counts; empty if nothing does."""
+    rows = {group: block[group].shape[0] for group in (Group.Q, Group.K, Group.V) if group in block}
+    if Group.Q in rows and Group.O in block and rows[Group.Q] != block[Group.O].shape[1]:
+        return f"Q has {rows[Group.Q]} rows, and O reads {block[Group.O].shape[1]} features."
+    head_dims: dict[str, int] = {}
+    for group, height in rows.items():
+        # Where only the queries' heads are stated, keys and values may have fewer: nothing to compare.
+        heads = counts.heads if group == Group.Q else counts.kv_heads
+        if heads is None:
+            continue
+        head_dims[group], rest = divmod(height, heads)
+        if rest:
+            return f"{group} has {height} rows, which do not divide into the config's {heads} heads."
+        if counts.head_dim not in (None, head_dims[group]):
+            return f"{group} has {height} rows, and the config says {heads} heads of {counts.head_dim}."
+    if len(set(head_dims.values())) > 1:
+        each = ", ".join(f"{head_dim} rows in {group}" for group, head_dim in head_dims.items())
+        return f"The config's {counts.heads} and {counts.kv_heads} heads would each have {each}."
+    return ""

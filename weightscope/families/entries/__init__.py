@@ -1,0 +1,1 @@
+"""The families themselves, by kind. Literals only; `registry.py` puts them together."""

@@ -1,0 +1,181 @@
+"""Decoders of LLaMA's kind: separate Q, K and V with grouped queries, and a gated feed-forward part."""
+
+from weightscope.families.entries.shorthand import FREQUENCIES, buffers, linears, matrix
+from weightscope.families.spec import FamilySpec, Group
+
+# Models for question answering are called transformer, for compatibility with files of transformers 4.
+_PREFIXES = ("model.", "transformer.", "")
+# The text model of a larger one: on the Hub, and as transformers 5 has it in memory.
+_INSIDE = (*_PREFIXES, "language_model.model.", "model.language_model.")
+_ATTENTION = {
+    "self_attn.q_proj": Group.Q,
+    "self_attn.k_proj": Group.K,
+    "self_attn.v_proj": Group.V,
+    "self_attn.o_proj": Group.O,
+}
+_ENDS = (
+    matrix("{prefix}embed_tokens.weight", Group.EMBEDDING),
+    matrix("lm_head.weight", Group.UNEMBEDDING),
+)
+_LLAMA = (
+    *linears(
+        "{prefix}layers.{layer}.",
+        {
+            **_ATTENTION,
+            "mlp.gate_proj": Group.G,
+            "mlp.up_proj": Group.M1,
+            "mlp.down_proj": Group.M2,
+        },
+    ),
+    *_ENDS,
+)
+# Files of transformers 4.30 and older.
+_LLAMA_BUFFERS = buffers(
+    "{prefix}layers.{layer}.self_attn.rotary_emb.",
+    "inv_freq",
+    "cos_cached",
+    "sin_cached",
+    reason=FREQUENCIES,
+)
+_HEAD_NORM = "{prefix}layers.{layer}.self_attn.q_norm.weight"
+_FUSED_GATE = matrix("{prefix}layers.{layer}.mlp.gate_up_proj.weight", Group.M1, layout="gate_then_up")
+
+LLAMA = FamilySpec(
+    name="llama",
+    model_types=("llama",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/llama/modeling_llama.py, v5.23",
+)
+
+MISTRAL = FamilySpec(
+    name="mistral",
+    model_types=("mistral",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/mistral/modeling_mistral.py, v5.23",
+)
+
+QWEN2 = FamilySpec(
+    name="qwen2",
+    model_types=("qwen2",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/qwen2/modeling_qwen2.py, v5.23",
+)
+
+QWEN3 = FamilySpec(
+    name="qwen3",
+    model_types=("qwen3",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    head_norm=_HEAD_NORM,
+    reference="transformers/models/qwen3/modeling_qwen3.py, v5.23",
+)
+
+GEMMA = FamilySpec(
+    name="gemma",
+    model_types=("gemma",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/gemma/modeling_gemma.py, v5.23",
+)
+
+GEMMA2 = FamilySpec(
+    name="gemma2",
+    model_types=("gemma2",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/gemma2/modeling_gemma2.py, v5.23",
+)
+
+GEMMA3 = FamilySpec(
+    name="gemma3",
+    model_types=("gemma3_text",),
+    prefixes=_INSIDE,
+    patterns=(*_LLAMA, matrix("language_model.lm_head.weight", Group.UNEMBEDDING)),
+    ignored=_LLAMA_BUFFERS,
+    head_norm=_HEAD_NORM,
+    reference="transformers/models/gemma3/modeling_gemma3.py, v5.23",
+)
+
+STABLELM = FamilySpec(
+    name="stablelm",
+    model_types=("stablelm",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/stablelm/modeling_stablelm.py, v5.23",
+)
+
+OLMO2 = FamilySpec(
+    name="olmo2",
+    model_types=("olmo2",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/olmo2/modeling_olmo2.py, v5.23",
+)
+
+COHERE2 = FamilySpec(
+    name="cohere2",
+    model_types=("cohere2",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/cohere2/modeling_cohere2.py, v5.23",
+)
+
+GRANITE = FamilySpec(
+    name="granite",
+    model_types=("granite",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/granite/modeling_granite.py, v5.23",
+)
+
+SMOLLM3 = FamilySpec(
+    name="smollm3",
+    model_types=("smollm3",),
+    prefixes=_PREFIXES,
+    patterns=_LLAMA,
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/smollm3/modeling_smollm3.py, v5.23",
+)
+
+# qkv_proj is [Q; K; V] with grouped queries, gate_up_proj is [G; M1].
+PHI3 = FamilySpec(
+    name="phi3",
+    model_types=("phi3",),
+    prefixes=_PREFIXES,
+    patterns=(
+        matrix("{prefix}layers.{layer}.self_attn.qkv_proj.weight", Group.QKV, layout="contiguous_qkv"),
+        matrix("{prefix}layers.{layer}.self_attn.o_proj.weight", Group.O),
+        _FUSED_GATE,
+        matrix("{prefix}layers.{layer}.mlp.down_proj.weight", Group.M2),
+        *_ENDS,
+    ),
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/phi3/modeling_phi3.py, v5.23",
+)
+
+# gate_up_proj is [G; M1].
+GLM4 = FamilySpec(
+    name="glm4",
+    model_types=("glm4",),
+    prefixes=_PREFIXES,
+    patterns=(
+        *linears("{prefix}layers.{layer}.", {**_ATTENTION, "mlp.down_proj": Group.M2}),
+        _FUSED_GATE,
+        *_ENDS,
+    ),
+    ignored=_LLAMA_BUFFERS,
+    reference="transformers/models/glm4/modeling_glm4.py, v5.23",
+)

@@ -1,0 +1,108 @@
+"""Decoders whose feed-forward part has two matrices, with Q, K and V apart or one after another."""
+
+from weightscope.families.entries.shorthand import FREQUENCIES, MASK, buffers, linears, matrix
+from weightscope.families.spec import FamilySpec, Group
+
+_ENDS = (
+    matrix("{prefix}embed_tokens.weight", Group.EMBEDDING),
+    matrix("lm_head.weight", Group.UNEMBEDDING),
+)
+_Q_K_V = {"self_attn.q_proj": Group.Q, "self_attn.k_proj": Group.K, "self_attn.v_proj": Group.V}
+_ROTARY = buffers("{prefix}layers.{layer}.self_attn.", "rotary_emb.inv_freq", reason=FREQUENCIES)
+
+PHI = FamilySpec(
+    name="phi",
+    model_types=("phi",),
+    prefixes=("model.", ""),
+    patterns=(
+        *linears(
+            "{prefix}layers.{layer}.",
+            {**_Q_K_V, "self_attn.dense": Group.O, "mlp.fc1": Group.M1, "mlp.fc2": Group.M2},
+        ),
+        *_ENDS,
+    ),
+    reference="transformers/models/phi/modeling_phi.py, v5.23",
+)
+
+# Phi's first releases, with code of their own: Wqkv is an nn.Linear of rows [Q; K; V].
+PHI_MSFT = FamilySpec(
+    name="phi-msft",
+    model_types=("phi-msft",),
+    prefixes=("transformer.", ""),
+    patterns=(
+        matrix("{prefix}h.{layer}.mixer.Wqkv.weight", Group.QKV, layout="contiguous_qkv"),
+        *linears("{prefix}h.{layer}.", {"mixer.out_proj": Group.O, "mlp.fc1": Group.M1, "mlp.fc2": Group.M2}),
+        matrix("{prefix}embd.wte.weight", Group.EMBEDDING),
+        matrix("lm_head.linear.weight", Group.UNEMBEDDING),
+    ),
+    ignored=buffers("{prefix}h.{layer}.mixer.", "rotary_emb.inv_freq", reason=FREQUENCIES),
+    reference="microsoft/phi-2, modeling_phi.py before 2024-01 (MHA with Wqkv); layout not run here",
+)
+
+# No gate: up_proj is the first matrix.
+NEMOTRON = FamilySpec(
+    name="nemotron",
+    model_types=("nemotron",),
+    prefixes=("model.", "transformer.", ""),
+    patterns=(
+        *linears(
+            "{prefix}layers.{layer}.",
+            {**_Q_K_V, "self_attn.o_proj": Group.O, "mlp.up_proj": Group.M1, "mlp.down_proj": Group.M2},
+        ),
+        *_ENDS,
+    ),
+    ignored=_ROTARY,
+    reference="transformers/models/nemotron/modeling_nemotron.py, v5.23",
+)
+
+# GPT-2's names in the feed-forward part, for nn.Linear.
+STARCODER2 = FamilySpec(
+    name="starcoder2",
+    model_types=("starcoder2",),
+    prefixes=("model.", ""),
+    patterns=(
+        *linears(
+            "{prefix}layers.{layer}.",
+            {**_Q_K_V, "self_attn.o_proj": Group.O, "mlp.c_fc": Group.M1, "mlp.c_proj": Group.M2},
+        ),
+        *_ENDS,
+    ),
+    ignored=_ROTARY,
+    reference="transformers/models/starcoder2/modeling_starcoder2.py, v5.23",
+)
+
+# project_in and project_out, where the embedding is narrower than the model, are in no group.
+OPT = FamilySpec(
+    name="opt",
+    model_types=("opt",),
+    prefixes=("model.decoder.", "decoder."),
+    patterns=(
+        *linears(
+            "{prefix}layers.{layer}.",
+            {**_Q_K_V, "self_attn.out_proj": Group.O, "fc1": Group.M1, "fc2": Group.M2},
+        ),
+        matrix("{prefix}embed_positions.weight", Group.POSITION),
+        *_ENDS,
+    ),
+    reference="transformers/models/opt/modeling_opt.py, v5.23; the Hub's oldest files start at decoder",
+)
+
+# Wqkv is [Q; K; V]; files of llm-foundry may have grouped queries, which transformers does not load.
+MPT = FamilySpec(
+    name="mpt",
+    model_types=("mpt",),
+    prefixes=("transformer.", ""),
+    patterns=(
+        matrix("{prefix}blocks.{layer}.attn.Wqkv.weight", Group.QKV, layout="contiguous_qkv"),
+        *linears(
+            "{prefix}blocks.{layer}.",
+            {"attn.out_proj": Group.O, "ffn.up_proj": Group.M1, "ffn.down_proj": Group.M2},
+        ),
+        matrix("{prefix}wte.weight", Group.EMBEDDING),
+        matrix("{prefix}wpe.weight", Group.POSITION),
+        matrix("lm_head.weight", Group.UNEMBEDDING),
+    ),
+    ignored=buffers("{prefix}", "attn_bias", reason=MASK),
+    config_keys={"kv_heads": "attn_config.kv_n_heads"},
+    reference="transformers/models/mpt/modeling_mpt.py, v5.23; attn_config.kv_n_heads is llm-foundry's",
+)
