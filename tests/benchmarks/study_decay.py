@@ -4,7 +4,7 @@
 
 `train lambda` at size quick with some numbers changed: for each frequency (10 and 100) Spearman's ρ of λ and
 mean inverse stable rank with its interval over draws, the rank at λ = 0 and at the largest λ at which half of
-the nets live, that λ, the largest mean error of nets that live, and the verdict of F2-errors. ηt is the step
+the nets live, that λ, and the largest mean error of nets that live. ηt is the step
 size times the number of steps, η/B the strength of the noise.
 """
 
@@ -39,7 +39,7 @@ NAMES = {PLATEAU: "λ from 1e-4 to 1e-3", NEAR: "λ from 1e-3 to 6e-3"}
 
 def main() -> None:
     recipe: Any = load_recipe("paper_a/figure2", ["size=quick"]).recipe
-    print(f"{'changed':<55}{'ηt':>7}{'η/B':>7}  frequency, ρ, interval, rank, at λ, error, F2-errors")
+    print(f"{'changed':<55}{'ηt':>7}{'η/B':>7}  frequency, ρ, interval, rank, at λ, error")
     for change in CHANGES:
         setting = replace(recipe.setting, records=2, **change)
         history = run_decay(setting).history
@@ -51,13 +51,11 @@ def main() -> None:
         for frequency in setting.frequencies:
             arm = frequency_arm(frequency)
             sweep, trend = sweep_of(history, arm), claims[f"F2-trend/{arm.replace(' ', '-')}"]
-            verdict = claims[f"F2-errors/{arm.replace(' ', '-')}"].verdict
             ranks, errors = np.nanmean(sweep.ranks, axis=0), np.nanmean(sweep.errors, axis=0)
             low, high = trend.interval or (np.nan, np.nan)
             print(
                 f"{lead}{frequency:>5g}{trend.value:>7.2f} [{low:.2f}, {high:.2f}]"
-                f"{ranks[0]:>7.3f} →{ranks[-1]:>6.3f}{sweep.decays[-1]:>9.2g}{errors.max():>7.2f}  "
-                f"{verdict}",
+                f"{ranks[0]:>7.3f} →{ranks[-1]:>6.3f}{sweep.decays[-1]:>9.2g}{errors.max():>7.2f}",
                 flush=True,
             )
             lead = " " * len(lead)

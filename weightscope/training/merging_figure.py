@@ -145,7 +145,7 @@ def _ranks(axes: Axes, history: pd.DataFrame, settings: MergingSettings, dimensi
     axes.set_ylabel(r"stable rank  $\|W\|_F\,/\,\|W\|_2$")
     axes.set_title("different tasks; dotted: Gaussian matrices of the shapes")
     # Where no line is: ranks begin at the baselines and fall once learning has begun.
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.14))
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.21))
 
 
 def _steps(axes: Axes) -> None:
