@@ -10,6 +10,8 @@ from torch import Tensor
 
 # Bytes of matrices in float64 at a time.
 _PIECE = 2**28
+# Up to this side LAPACK is faster on one thread.
+_SMALL = 256
 
 
 class BatchNorms(NamedTuple):
@@ -63,6 +65,20 @@ def _gram_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
     squares = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
     known = squares.isfinite()
     # LAPACK refuses what is not finite; such a matrix is solved as zeros and has no numbers.
-    largest = torch.linalg.eigvalsh(gram.where(known[:, None, None], 0.0))[:, -1]
+    largest = _eigenvalues(gram.where(known[:, None, None], 0.0))[:, -1]
     undefined = torch.where(known, 1.0, torch.nan)
     return BatchNorms(squares.sqrt() * undefined, largest.clamp(min=0.0).sqrt() * undefined)
+
+
+def _eigenvalues(gram: Float[Tensor, "matrices size size"]) -> Float[Tensor, "matrices size"]:
+    """Ascending. LAPACK on one thread: of matrices this small two threads take longer than one."""
+    if gram.is_cuda or gram.shape[-1] > _SMALL:
+        values: Tensor = torch.linalg.eigvalsh(gram)
+        return values
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        values = torch.linalg.eigvalsh(gram)
+    finally:
+        torch.set_num_threads(threads)
+    return values
