@@ -17,8 +17,8 @@ _FOLDERS = {
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders gated_decoders gpt2_names interleaved_decoders plain_decoders",
     "families": "registry family_file sizes guess assign agreement detect select gather",
-    "spectra": "workspace precision moments gram probes accumulate stack_gram lanczos bounds extremal "
-    "gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
+    "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
+    "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
     "batch",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
@@ -39,7 +39,7 @@ def _folder(name):
 
 
 FLOORS: list[list[str]] = [
-    ["errors"],
+    ["errors", "exclusive", "difference"],
     _folder("checkpoints"),
     ["families.layouts", "families.spec"],
     _folder("families.entries"),

@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EISDIR
 from pathlib import Path
 
+from weightscope import exclusive
 from weightscope.errors import OutputError
 
 _STAGING = ".weightscope-"
@@ -49,32 +50,26 @@ def only_run(folder: Path) -> Iterator[None]:
         OutputError: Another one does.
     """
     try:
-        import fcntl  # noqa: F401 - whether there is one
-
         descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):  # not on Unix
+    except OSError:  # where folders cannot be opened
         yield
         return
     try:
-        _lock(descriptor, folder)
+        if not exclusive.take(descriptor):
+            raise OutputError(
+                f"Results were to be written to '{folder}'.",
+                "Another run is writing there at this moment.",
+                "Wait for that run, or choose another folder with --out.",
+            )
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(
-            f"Results were to be written to '{folder}'.",
-            "Another run is writing there at this moment.",
-            "Wait for that run, or choose another folder with --out.",
-        ) from None
-    except OSError:  # a file system without locks
-        return
+def remove_if_empty(folder: Path) -> None:
+    """Take back a folder that was made for results that did not come; one that holds anything stays."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def publish(

@@ -17,7 +17,7 @@ from weightscope.options import Options
 from weightscope.planning import plan_analysis
 from weightscope.plots import save_figure
 from weightscope.provenance import run_identity
-from weightscope.publish import check_writable
+from weightscope.publish import check_writable, remove_if_empty
 from weightscope.recipes.finished import is_finished, remember
 from weightscope.recipes.joint import (
     Report,
@@ -92,7 +92,7 @@ def run_analyze(
             models.append(reports[-1].outcome)
         except WeightscopeError as error:
             listener.fails(label, error)
-            _remove_if_empty(folder / name)
+            remove_if_empty(folder / name)
             models.append(
                 ModelOutcome(name=name, label=label, reference=reference, status="failed", error=error)
             )
@@ -102,7 +102,7 @@ def run_analyze(
         drawn = [report for report in reports if can_be_drawn(report)]
         files = _write(loaded, recipe, folder, models, reports, drawn, perf_counter() - started)
     elif is_new:
-        _remove_if_empty(folder)
+        remove_if_empty(folder)
     return Outcome(models=tuple(models), files=files, reservations=tuple(reservations)), reports
 
 
@@ -185,10 +185,3 @@ def _write(
         provenance=models_provenance(models, seconds),
         optional=pictures,
     )
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:  # journals of models that failed half-way are in it
-        return

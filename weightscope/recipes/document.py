@@ -76,6 +76,10 @@ class Document:
             path = path[:-1]
         return self.origins.get(path, "the recipe")
 
+    def place(self, path: Place) -> str:
+        """The value's keys and where it was written, as the beginning of a sentence."""
+        return f"At {'.'.join(map(str, path)) or 'the recipe'}, {self.origin(path)}"
+
 
 def read_document(text: str, *, name: str, file: str) -> Document:
     """The values of a YAML text and their lines.

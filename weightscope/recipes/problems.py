@@ -51,35 +51,30 @@ def _describe(document: Document, entry: Any) -> tuple[str, str]:
         where = document.origin(("experiment",) if asked is not None else ())
         return f"At {where}, {there}{hint}", f"Write 'experiment:' and one of {', '.join(KINDS)}."
     path = tuple(context.get("at") or path)
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind == "extra_forbidden":
         known = _keys_beside(document, path)
         return (
-            f"{_place(document, path)}: there is no such key{nearest(str(path[-1]), known)}",
+            f"{document.place(path)}: there is no such key{nearest(str(path[-1]), known)}",
             f"The keys there are {', '.join(known)}.",
         )
     if isinstance(refused := context.get("error"), WeightscopeError):
-        return f"{_place(document, path)}: {described(refused)}", refused.advice
+        return f"{document.place(path)}: {described(refused)}", refused.advice
     if kind == "missing":
         return (
-            f"{_place(document, path)}: it is missing",
+            f"{document.place(path)}: it is missing",
             f"Add it; the keys there are {', '.join(_keys_beside(document, path))}.",
         )
     if kind == "recipe":
-        return f"{_place(document, path)}: {context['found']}", context["advice"] or "Correct it."
+        return f"{document.place(path)}: {context['found']}", context["advice"] or "Correct it."
     if kind == "too_short":
-        return f"{_place(document, path)}: it is empty", "Name at least one."
+        return f"{document.place(path)}: it is empty", "Name at least one."
     if wanted := _WANTED.get(kind):
         quotes = wanted == "text" and isinstance(entry["input"], (int, float))
         return (
-            f"{_place(document, path)}: {named(entry['input'])} stands where {wanted} is needed",
+            f"{document.place(path)}: {named(entry['input'])} stands where {wanted} is needed",
             "Put it in quotes if it is meant." if quotes else "Correct it.",
         )
-    return f"{_place(document, path)}: {named(entry['input'])}; {entry['msg'].lower()}", "Correct it."
-
-
-def _place(document: Document, path: Place) -> str:
-    field = ".".join(map(str, path)) or "the recipe"
-    return f"At {field}, {document.origin(path)}"
+    return f"{document.place(path)}: {named(entry['input'])}; {entry['msg'].lower()}", "Correct it."
 
 
 def _keys_beside(document: Document, path: Place) -> list[str]:

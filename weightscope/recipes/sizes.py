@@ -70,8 +70,8 @@ def _sizes(document: Document) -> dict[str, dict[str, Any]]:
 
 
 def _wrong(document: Document, path: Place, found: str, advice: str = "Correct it.") -> RecipeError:
-    where = f"At {'.'.join(map(str, path))}, {document.origin(path)}"
-    return RecipeError(f"The recipe '{document.name}' was to be run.", f"{where}: {found}.", advice)
+    asked = f"The recipe '{document.name}' was to be run."
+    return RecipeError(asked, f"{document.place(path)}: {found}.", advice)
 
 
 def _move(document: Document, old: Place, new: Place) -> None:

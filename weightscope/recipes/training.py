@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import torch as safetensors_torch
 
+from weightscope.difference import first_difference
 from weightscope.errors import JournalMismatch, TrainingDiverged
 from weightscope.plots import save_figure
 from weightscope.provenance import provenance_here, versions
-from weightscope.publish import check_writable, only_run
+from weightscope.publish import check_writable, only_run, remove_if_empty
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener
 from weightscope.recipes.results import PROVENANCE_FILE, resolved_digest, write_results
@@ -31,7 +32,7 @@ from weightscope.training.experiments.merging import MergingRun, run_merging, so
 from weightscope.training.images import DIGITS, KNOWN, load_images
 from weightscope.training.merging_claims import judge_merging
 from weightscope.training.merging_figure import merging_figure
-from weightscope.training.saved_state import STATE_FILE, check_state, first_difference, remove_state
+from weightscope.training.saved_state import STATE_FILE, check_state, remove_state
 from weightscope.training.seeds import draw_seeds
 
 if TYPE_CHECKING:
@@ -86,10 +87,9 @@ def run_training(
     try:
         with only_run(folder):
             return _train(loaded, recipe, folder, device, listener, resume=resume)
-    except BaseException:
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
+    finally:
+        if is_new:
+            remove_if_empty(folder)
 
 
 def _train(
@@ -159,14 +159,18 @@ def _kept(loaded: LoadedRecipe, recipe: MergingRecipe | DecayRecipe, folder: Pat
         return None
     now = {"setting": asdict(recipe.setting), "thresholds": asdict(recipe.thresholds), "versions": versions()}
     different = first_difference(then, json.loads(json.dumps(now)))
-    if not different and found["recipe"]["resolved_sha256"] != resolved_digest(loaded):
-        different = "its recipe was another"
-    if not different and _other_data(recipe, data):
-        different = "its images were others"
+    found_there = ""
     if different:
+        name = ".".join(different.path)
+        found_there = f"{name} was {different.then} there and is {different.now} now"
+    elif found["recipe"]["resolved_sha256"] != resolved_digest(loaded):
+        found_there = "its recipe was another"
+    elif _other_data(recipe, data):
+        found_there = "its images were others"
+    if found_there:
         raise JournalMismatch(
             f"The run in '{folder}' was to be gone on with.",
-            f"The results there are of another one: {different}.",
+            f"The results there are of another one: {found_there}.",
             "Name another folder with --out, or leave out --resume to replace them.",
         )
     return claims

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weightscope.spectra.threads import one_thread
+
 # Bytes of matrices in float64 at a time.
 _PIECE = 2**28
 # Up to this side LAPACK is faster on one thread.
@@ -71,14 +73,10 @@ def _gram_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
 
 
 def _eigenvalues(gram: Float[Tensor, "matrices size size"]) -> Float[Tensor, "matrices size"]:
-    """Ascending. LAPACK on one thread: of matrices this small two threads take longer than one."""
-    if gram.is_cuda or gram.shape[-1] > _SMALL:
+    """Ascending."""
+    if gram.shape[-1] > _SMALL:
         values: Tensor = torch.linalg.eigvalsh(gram)
-        return values
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        values = torch.linalg.eigvalsh(gram)
-    finally:
-        torch.set_num_threads(threads)
+    else:
+        with one_thread(gram.device):
+            values = torch.linalg.eigvalsh(gram)
     return values

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from weightscope import exclusive
+from weightscope.difference import first_difference
 from weightscope.errors import JournalMismatch, OutputError
 from weightscope.spectra.numbers import MatrixNumbers
 
@@ -122,13 +124,12 @@ def _read(path: Path, run: Mapping[str, Any]) -> tuple[list[MatrixNumbers], int]
             "Leave out --resume to start anew.",
         )
     expected = json.loads(json.dumps(dict(run)))
-    for name in (*expected, *found):
-        if expected.get(name) != found.get(name):
-            raise JournalMismatch(
-                f"The run of '{path}' was to be resumed.",
-                _difference(name, found.get(name), expected.get(name)),
-                "Run it as it was begun, or leave out --resume to start anew.",
-            )
+    if different := first_difference(found, expected):
+        raise JournalMismatch(
+            f"The run of '{path}' was to be resumed.",
+            f"It had another {different.path[-1]}: {different.then}, and now {different.now}.",
+            "Run it as it was begun, or leave out --resume to start anew.",
+        )
     return [_from_record(record) for record in records[1:]], length
 
 
@@ -160,33 +161,12 @@ def _from_record(record: dict[str, Any]) -> MatrixNumbers:
 
 def _lock(descriptor: int, path: Path) -> None:
     """Keep a second process from writing into the same journal."""
-    try:
-        import fcntl
-    except ImportError:  # not on Unix
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not exclusive.take(descriptor):
         raise JournalMismatch(
             f"The journal '{path}' was to be written.",
             "Another run is writing it at this moment.",
             "Wait for that run, or choose another folder with --out.",
-        ) from None
-    except OSError:  # a file system without locks
-        return
-
-
-def _difference(name: str, then: Any, now: Any) -> str:
-    """What differs, as deep as it lies."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        key = next(key for key in (*now, *then) if now.get(key) != then.get(key))
-        return _difference(key, then.get(key), now.get(key))
-    return f"It had another {name}: {_short(then)}, and now {_short(now)}."
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
+        )
 
 
 def _failed(path: Path, error: OSError) -> OutputError:

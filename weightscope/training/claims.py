@@ -18,6 +18,10 @@ from jaxtyping import Float
 
 Verdict = Literal["held", "not_held", "undecided"]
 Interval = tuple[float, float]
+COLLAPSED = 1e-3
+"""A net of which less than this share of its initial norm is left has collapsed: no number of it counts."""
+LIVING = 0.5
+"""Share of the draws whose nets live, at which λ counts: of fewer the survivors are no sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from weightscope.training.claims import (
+    COLLAPSED,
+    LIVING,
     Claim,
     bootstrap,
     joined,
@@ -19,16 +21,11 @@ from weightscope.training.claims import (
     verdict_of,
 )
 from weightscope.training.history import final
-from weightscope.training.merging_losses import COLLAPSED
 from weightscope.training.settings import DecaySettings
 from weightscope.training.thresholds import DecayThresholds
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-LIVING = 0.5
-"""Share of the draws whose nets live, at which λ counts: of fewer the survivors are no sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,8 +9,7 @@ import numpy as np
 from weightscope.plots import style
 from weightscope.spectra.measures import gaussian_stable_rank
 from weightscope.training.bounds import lossless_bound, stationary_bound
-from weightscope.training.decay_claims import LIVING
-from weightscope.training.merging_losses import COLLAPSED
+from weightscope.training.claims import COLLAPSED, LIVING
 from weightscope.training.settings import DecaySettings
 
 if TYPE_CHECKING:

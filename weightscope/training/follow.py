@@ -13,7 +13,7 @@ from weightscope.errors import TrainingDiverged
 from weightscope.training.history import History
 from weightscope.training.saved_state import SavedState
 
-# Seconds between two states written, and between two looks whether all is finite.
+# Seconds between two states written.
 _BETWEEN_STATES = 20.0
 
 

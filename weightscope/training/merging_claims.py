@@ -64,10 +64,10 @@ class _Judge:
         self.no_decay = 0.0 if 0.0 in settings.weight_decays and self.base > 0 else None
 
     def claims(self) -> list[Claim]:
-        different = [self._different("different", self.base)]
+        different = [self._different(self.base)]
         ranks = self._ranks(self.base, "")
         if self.no_decay is not None:
-            different.append(self._different("different", self.no_decay, control="no-decay"))
+            different.append(self._different(self.no_decay, "no-decay"))
             ranks += self._ranks(self.no_decay, "/no-decay")
         return [
             *different,
@@ -78,12 +78,12 @@ class _Judge:
             *ranks,
         ]
 
-    def _doubts(self, draws: int, *, needs_time: bool = True) -> list[str]:
+    def _doubts(self, draws: int) -> list[str]:
         time, needed = self.settings.time, self.limits.time
         short = f"ηλt = {time:.3g} at the end, and {needed:g} are needed for the initial weights to decay"
         return [
             too_few(draws, self.limits.fewest_draws),
-            short if needs_time and time < needed else "",
+            short if time < needed else "",
         ]
 
     def _of_draws(self, good: Float[np.ndarray, " draws"], losses: Losses, **words: Any) -> Claim:
@@ -103,8 +103,8 @@ class _Judge:
             **words,
         )
 
-    def _different(self, arm: str, decay: float, *, control: str = "") -> Claim:
-        limits, losses = self.limits, final_losses(self.history, arm, decay)
+    def _different(self, decay: float, control: str = "") -> Claim:
+        limits, losses = self.limits, final_losses(self.history, "different", decay)
         excess = losses.excesses.max(axis=1) if len(losses.single) else np.empty(0)
         good = (losses.ratio <= limits.ratio) & (excess <= limits.excess) if len(excess) else excess
         return self._of_draws(

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from weightscope.training.claims import COLLAPSED
 from weightscope.training.history import final
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLLAPSED = 1e-3
-"""A net of which less than this share of its initial norm is left has collapsed: no number of it counts."""
 _LN2 = math.log(2)
 _ROUNDING = 1e-6
 

@@ -17,7 +17,7 @@ from weightscope.spectra.batch import batch_norms
 from weightscope.training.data import Arm
 from weightscope.training.descent import Descent
 from weightscope.training.history import History
-from weightscope.training.networks import Weights, fit, initial_weights, merged, outputs, side_by_side
+from weightscope.training.networks import Weights, fit, initial_weights, merged, named, outputs, side_by_side
 from weightscope.training.settings import MergingSettings, short
 from weightscope.training.task import Task
 
@@ -109,12 +109,15 @@ class MergingNets:
                     if pair.decay == self._settings.weight_decay
                     else f"{pair.arm}-decay-{short(pair.decay)}"
                 )
+                draw = f"draw_{pair.draw}"
                 singles = [[layer[i : i + 1] for layer in weights] for i in pair.nets]
                 for task, single in enumerate(singles, start=1):
-                    _name(found.setdefault(f"{stem}-task{task}", {}), pair.draw, single)
+                    tensors = found.setdefault(f"{stem}-task{task}", {})
+                    tensors |= named(draw, [layer[0] for layer in single])
                 if pair.decay == self._settings.weight_decay:
                     both = merged(*singles, how=self._settings.merge)
-                    _name(found.setdefault(f"{stem}-merged", {}), pair.draw, both)
+                    tensors = found.setdefault(f"{stem}-merged", {})
+                    tensors |= named(draw, [layer[0] for layer in both])
         return found
 
 
@@ -233,8 +236,3 @@ def _norms(weights: Weights) -> Tensor:
     norms = [torch.linalg.vector_norm(layer, dim=(1, 2), dtype=torch.float64) for layer in weights]
     found: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
     return found
-
-
-def _name(tensors: dict[str, Tensor], draw: int, weights: Weights) -> None:
-    for number, layer in enumerate(weights):
-        tensors[f"draw_{draw}.layers.{number}.weight"] = layer[0].clone()

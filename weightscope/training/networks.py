@@ -79,6 +79,16 @@ def merged(first: Weights, second: Weights, *, how: Literal["sum", "average"] = 
     return [factor * (one + other) for one, other in zip(first, second, strict=True)]
 
 
+def named(net: str, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+    """One net's layers by the names that a file has for them; of their own memory.
+
+    Args:
+        net: Its name.
+        weights: Of each layer (out_features, in_features), first layer first.
+    """
+    return {f"{net}.layers.{number}.weight": layer.clone() for number, layer in enumerate(weights)}
+
+
 class Fit(NamedTuple):
     """How well nets fit their labels; each of shape (nets,), float64."""
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from weightscope.difference import first_difference
 from weightscope.errors import JournalMismatch, OutputError
 from weightscope.training.history import History
 
@@ -70,7 +71,8 @@ class SavedState:
         if different := first_difference(run, self._run):
             raise JournalMismatch(
                 f"Training was to go on from '{self.path}'.",
-                f"That belongs to another run: {different}.",
+                f"That belongs to another run: {'.'.join(different.path)} was {different.then} there and is "
+                f"{different.now} now.",
                 "Give the options of that run, or leave out --resume to begin anew.",
             )
         return Found(tensors=tensors, steps=steps, history=history)
@@ -120,19 +122,3 @@ def check_state(path: Path) -> None:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
-
-
-def first_difference(then: Any, now: Any, name: str = "") -> str:
-    """The first thing that differs, as deep as it lies; empty if nothing does."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in {**now, **then}:
-            inner = f"{name}.{key}" if name else key
-            if found := first_difference(then.get(key), now.get(key), inner):
-                return found
-        return ""
-    return "" if then == now else f"{name} was {_short(then)} there and is {_short(now)} now"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -10,8 +10,6 @@ Source: Kuzborskij and Abbasi Yadkori, "Low-rank bias, weight decay, and model m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -22,12 +20,13 @@ from torch import Tensor
 
 from weightscope.provenance import provenance_here
 from weightscope.spectra.batch import batch_norms
+from weightscope.spectra.threads import one_thread
 from weightscope.training.bounds import everywhere_bound, pull
 from weightscope.training.data import decay_task
 from weightscope.training.fits import check_fits
 from weightscope.training.follow import Observer, follow
 from weightscope.training.history import History, recorded_steps
-from weightscope.training.networks import fit, initial_weights, side_by_side
+from weightscope.training.networks import fit, initial_weights, named, side_by_side
 from weightscope.training.saved_state import SavedState
 from weightscope.training.seeds import draw_seeds, generator_for
 from weightscope.training.settings import DecaySettings, short
@@ -87,7 +86,7 @@ def run_decay(
         "device": here["device"],
     }
     saved = None if state is None else SavedState(state, run, resume=resume)
-    with _one_thread(device):
+    with one_thread(device):
         ensemble = DecayNets(settings, device)
         at = recorded_steps(settings.epochs, settings.records)
         history = follow(ensemble, at, saved=saved, observe=observe)
@@ -219,8 +218,7 @@ class DecayNets:
         weights = [layer.cpu() for layer in self.descent.weights()]
         for net, (draw, (frequency, decay)) in enumerate(product(range(self._settings.draws), self._members)):
             tensors = found.setdefault(f"frequency-{short(frequency)}-decay-{short(decay)}", {})
-            for number, layer in enumerate(weights):
-                tensors[f"draw_{draw}.layers.{number}.weight"] = layer[net].clone()
+            tensors |= named(f"draw_{draw}", [layer[net] for layer in weights])
         return found
 
 
@@ -230,18 +228,6 @@ class _Norms:
 
     frobenius: Tensor
     inverse: Tensor
-
-
-@contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """Products this small are no faster on two, and a thread that waits for another costs."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def decay_bytes(settings: DecaySettings) -> int:
