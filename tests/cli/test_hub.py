@@ -134,7 +134,10 @@ def test_ctrl_c_ends_a_stream_at_once(repo, hub, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     sent = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert time.monotonic() - sent < 5
     assert process.returncode == 130
     assert "Interrupted." in errors

@@ -157,12 +157,6 @@ class Transport:
         self, key: tuple[str, str], connection: HTTPConnection, url: SplitResult, headers: Mapping[str, str]
     ) -> Answer:
         with self._lock:
-            if self._closed:
-                raise TransferError(
-                    f"A file was asked for from {_host(url.geturl())}.",
-                    "The checkpoint was closed.",
-                    "Open it again.",
-                )
             self._busy.add(connection)
         proxy = _proxy_for(url)
         page = f"{url.path or '/'}{'?' + url.query if url.query else ''}"
@@ -171,6 +165,15 @@ class Transport:
             page = f"http://{url.netloc}{page}"
             sent.update(_proxy_credentials(proxy))
         try:
+            if connection.sock is None:
+                connection.connect()
+            # Only now: `close` cannot shut down what has no socket yet.
+            if self._closed:
+                raise TransferError(
+                    f"A file was asked for from {_host(url.geturl())}.",
+                    "The checkpoint was closed.",
+                    "Open it again.",
+                )
             connection.request("GET", page, headers=sent)
             return Answer(self, key, connection)
         except BaseException:
