@@ -15,6 +15,7 @@ from weightscope.errors import SelectionError
 from weightscope.families.agreement import check_heads
 from weightscope.families.assign import Assignment, Matrix, Skipped, assign
 from weightscope.families.detect import Detection, detect_family
+from weightscope.families.experts import check_experts
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.select import parse_groups
@@ -80,10 +81,11 @@ class Checkpoint:
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        spec, counts = self.detection.spec, self.sizes.head_counts
-        assignment = assign(self.tensors, spec, counts, self.source.tied)
+        spec, sizes = self.detection.spec, self.sizes
+        assignment = assign(self.tensors, spec, sizes, self.source.tied)
         if spec.name != UNKNOWN:
-            check_heads(assignment, counts)
+            check_heads(assignment, sizes.head_counts)
+            check_experts(assignment.matrices, spec.name, stated=sizes.experts)
         return assignment
 
     @property
@@ -134,9 +136,8 @@ class Checkpoint:
         from weightscope.families.gather import slice_of
 
         parts = self.find(**key).slices
-        tensors = {part.tensor.name: part.tensor for part in parts}
-        read = {name: self.source.read(info) for name, info in tensors.items()}
-        pieces = [slice_of(read[part.tensor.name], part) for part in parts]
+        read = {info: self.source.read(info) for info in dict.fromkeys(part.tensor for part in parts)}
+        pieces = [slice_of(read[part.tensor], part) for part in parts]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def svd(self, *, k: int = 32, **key: Any) -> TruncatedSVD:

@@ -7,7 +7,7 @@ reason. Nothing here reads a weight.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 from typing import Literal
@@ -15,8 +15,10 @@ from typing import Literal
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
+from weightscope.families.experts import experts_of
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
+from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import (
     ATTENTION_GROUPS,
     FamilySpec,
@@ -124,14 +126,14 @@ class Assignment:
 
 
 def assign(
-    index: TensorIndex, spec: FamilySpec, counts: HeadCounts, tied: Mapping[str, str] | None = None
+    index: TensorIndex, spec: FamilySpec, sizes: ConfigSizes, tied: Mapping[str, str] | None = None
 ) -> Assignment:
     """Give every tensor of two or more dimensions its role.
 
     Args:
         index: The checkpoint's headers.
         spec: Its family.
-        counts: Head counts from its config, for fused layouts.
+        sizes: What its config states, for fused layouts and experts.
         tied: Other names of tensors in the index, for live models.
 
     Raises:
@@ -142,7 +144,7 @@ def assign(
     skipped: list[Skipped] = []
     buffers: set[str] = set()
     matches = {name: matcher.match(name) for name in index}
-    query_rows = _query_rows(index, matches, spec)
+    told = _told_by_shapes(index, matches, spec, sizes)
     for info in index.values():
         match = matches[info.name]
         if (match and isinstance(match.pattern, IgnoredPattern)) or ELEMENT_TYPES[info.dtype].kind != "float":
@@ -156,8 +158,7 @@ def assign(
             matrices.append(_unmatched(info))
         else:
             assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
-            own = replace(counts, query_rows=query_rows.get(_attention(match, match.pattern, spec)))
-            matrices.extend(_matched(info, match, match.pattern, spec, own))
+            matrices.extend(_matched(info, match, match.pattern, spec, sizes, told))
     for info in index.unindexed:
         if len(info.shape) >= 2:
             skipped.append(Skipped(tensor=info, reason=f"in {info.shard} but not named by the index"))
@@ -176,22 +177,49 @@ def assign(
     )
 
 
-def _attention(match: Match, pattern: MatrixPattern, spec: FamilySpec) -> tuple[str, int | None, str]:
-    return pattern.stack or spec.stack, match.layer, pattern.attention_kind
+# A layer of a stack, and which of its attentions.
+_Place = tuple[str, int | None, str]
 
 
-def _query_rows(
-    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec
-) -> dict[tuple[str, int | None, str], int]:
-    """For each attention the features that its output O reads, one for each row of Q."""
-    found: dict[tuple[str, int | None, str], int] = {}
+@dataclass(slots=True)
+class _Told:
+    """What the shapes of some tensors tell of others, by the place they have in common."""
+
+    query_rows: dict[_Place, int] = field(default_factory=dict)
+    """Features that an attention's output O reads, one for each row of Q."""
+    latent_rows: dict[_Place, int] = field(default_factory=dict)
+    """Features that K_B reads, one for each row of KV_A."""
+    routed: dict[_Place, int] = field(default_factory=dict)
+    """Experts among which a layer's router chooses."""
+
+
+def _place(match: Match, pattern: MatrixPattern, spec: FamilySpec, sizes: ConfigSizes) -> _Place:
+    kind = pattern.attention_kind if pattern.group in ATTENTION_GROUPS else ""
+    return _stack(match, pattern, spec, sizes), match.layer, kind
+
+
+def _stack(match: Match, pattern: MatrixPattern, spec: FamilySpec, sizes: ConfigSizes) -> str:
+    beyond = spec.stack_beyond and match.layer is not None and match.layer >= (sizes.layers or _MOST)
+    return spec.stack_beyond if beyond else pattern.stack or spec.stack
+
+
+def _told_by_shapes(
+    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec, sizes: ConfigSizes
+) -> _Told:
+    told = _Told()
+    kinds = {
+        Group.O: (told.query_rows, 1),
+        Group.K_B: (told.latent_rows, 1),
+        Group.ROUTER: (told.routed, 0),
+    }
     for name, match in matches.items():
         if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
             continue
-        if match.pattern.group == Group.O:
+        if match.pattern.group in kinds:
+            found, axis = kinds[match.pattern.group]
             whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
-            found[_attention(match, match.pattern, spec)] = whole.shape[1]
-    return found
+            found[_place(match, match.pattern, spec, sizes)] = whole.shape[axis]
+    return told
 
 
 def _unusable(info: TensorInfo, match: Match | None) -> str:
@@ -205,11 +233,19 @@ def _unusable(info: TensorInfo, match: Match | None) -> str:
         return f"packed {info.dtype} values, for which torch has no type"
     if info.elements == 0:
         return f"empty: shape {list(info.shape)}"
-    if len(info.shape) > 2 and match is not None:
+    if len(info.shape) > 2 and match is not None and not _may_have_more_dimensions(info, match):
         return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
-    if len(info.shape) == 3 and "conv" not in info.name.lower():
+    if match is None and len(info.shape) == 3 and "conv" not in info.name.lower():
         return "three dimensions whose roles no family describes"
     return ""
+
+
+def _may_have_more_dimensions(info: TensorInfo, match: Match) -> bool:
+    """Whether a tensor of three dimensions or more can be what it was taken for."""
+    pattern = match.pattern
+    if not isinstance(pattern, MatrixPattern):
+        return False
+    return pattern.group == Group.CONV or (pattern.expert == "stacked" and len(info.shape) == 3)
 
 
 def _unmatched(info: TensorInfo) -> Matrix:
@@ -218,7 +254,12 @@ def _unmatched(info: TensorInfo) -> Matrix:
 
 
 def _matched(
-    info: TensorInfo, match: Match, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
+    info: TensorInfo,
+    match: Match,
+    pattern: MatrixPattern,
+    spec: FamilySpec,
+    sizes: ConfigSizes,
+    told: _Told,
 ) -> Iterator[Matrix]:
     if (match.layer or 0) > _MOST or (match.expert or 0) > _MOST:
         raise FamilyMismatch(
@@ -226,34 +267,54 @@ def _matched(
             "The number of its layer or expert is beyond any model.",
             "Rename it, or describe the checkpoint in a family file and pass it with --family.",
         )
+    stack, layer, kind = place = _place(match, pattern, spec, sizes)
+    expert = pattern.expert if match.expert is None else str(match.expert)
+    pieces = {expert: info}
+    if pattern.expert == "stacked":
+        routed = told.routed.get((stack, layer, ""))
+        experts = experts_of(info, spec.name, stated=sizes.experts, routed=routed)
+        pieces = {str(number): piece for number, piece in enumerate(experts)}
+    for number, piece in pieces.items():
+        counts = replace(
+            sizes.head_counts,
+            query_rows=told.query_rows.get(place),
+            latent_rows=told.latent_rows.get(place),
+        )
+        for group, part in _parts(piece, pattern, spec, counts).items():
+            yield Matrix(
+                stack="" if layer is None else stack,
+                layer=layer,
+                attention_kind=kind if layer is not None and group in ATTENTION_GROUPS else "",
+                group=group,
+                expert=number,
+                slices=(part,),
+            )
+
+
+def _parts(
+    info: TensorInfo, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
+) -> dict[Group, Slice]:
+    """A tensor's matrices by their roles: itself, or what its layout splits it into."""
     whole = Slice(tensor=info, transposed=pattern.transposed)
     parts: dict[Group, Slice] = {pattern.group: whole}
-    if pattern.layout is not None:
-        try:
-            split = LAYOUTS[pattern.layout](whole.shape[0], counts)
-        except LayoutError as error:
-            raise FamilyMismatch(
-                f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
-                f"what family {spec.name!r} says.",
-                str(error),
-                "Check the head counts in config.json, or pass another family with --family.",
-            ) from None
-        parts |= {
-            Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
-            for part, rows in split.items()
-        }
-        if pattern.group == Group.QKV:
-            parts[Group.QKV] = replace(whole, rows=_stacked(split))
-    in_layer = match.layer is not None
-    for group, part in parts.items():
-        yield Matrix(
-            stack=(pattern.stack or spec.stack) if in_layer else "",
-            layer=match.layer,
-            attention_kind=pattern.attention_kind if in_layer and group in ATTENTION_GROUPS else "",
-            group=group,
-            expert="" if match.expert is None else str(match.expert),
-            slices=(part,),
-        )
+    if pattern.layout is None:
+        return parts
+    try:
+        split = LAYOUTS[pattern.layout](whole.shape[0], counts)
+    except LayoutError as error:
+        raise FamilyMismatch(
+            f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
+            f"what family {spec.name!r} says.",
+            str(error),
+            "Check the head counts in config.json, or pass another family with --family.",
+        ) from None
+    parts |= {
+        Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
+        for part, rows in split.items()
+    }
+    if pattern.group == Group.QKV:
+        parts[Group.QKV] = replace(whole, rows=_stacked(split))
+    return parts
 
 
 def _stacked(split: Mapping[str, Rows]) -> Rows | None:
@@ -269,7 +330,8 @@ def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix
     settled: list[Matrix] = []
     for matrix in matrices:
         place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
-        if matrix.layer is None or place not in seen:  # outside the layers several may share a group
+        alone = matrix.layer is not None and matrix.group not in (Group.OTHER, Group.CONV)
+        if not alone or place not in seen:
             seen[place] = matrix
             settled.append(matrix)
         elif spec.name == UNKNOWN:

@@ -98,14 +98,14 @@ def _add(
     across: bool,
 ) -> None:
     """What of a block belongs to a matrix."""
-    block = {part.tensor.name: (part, tensor) for part, tensor in zip(parts, tensors, strict=True)}
+    block = {part.tensor: (part, tensor) for part, tensor in zip(parts, tensors, strict=True)}
     if across:
-        accumulator.add([slice_of(block[one.tensor.name][1], one).mT for one in matrix.slices])
+        accumulator.add([slice_of(block[one.tensor][1], one).mT for one in matrix.slices])
         return
     for one in matrix.slices:
-        if one.tensor.name not in block:
+        if one.tensor not in block:
             continue
-        part, tensor = block[one.tensor.name]
+        part, tensor = block[one.tensor]
         rows = None if one.rows is None else rows_within(one.rows, part.start, part.stop)
         if rows != ():
             accumulator.add([slice_of(tensor, replace(one, rows=rows))])

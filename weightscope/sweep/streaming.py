@@ -94,19 +94,19 @@ def gram_sizes(step: Step, *, across: bool) -> list[int]:
 
 def blocks_of(step: Step, stream: Stream) -> Iterator[tuple[Part, ...]]:
     """What is in memory together, one after the other: each byte of the tensors once."""
-    turned = {part.tensor.name: part.transposed for part in _slices(step)}
-    extents = {part.tensor.name: _extent(part, stream.across) for part in _slices(step)}
+    turned = {part.tensor: part.transposed for part in _slices(step)}
+    extents = {part.tensor: _extent(part, stream.across) for part in _slices(step)}
 
     def part(info: TensorInfo, start: int) -> Part:
-        stop = min(start + stream.length, extents[info.name])
-        return Part(tensor=info, start=start, stop=stop, by_columns=turned[info.name] != stream.across)
+        stop = min(start + stream.length, extents[info])
+        return Part(tensor=info, start=start, stop=stop, by_columns=turned[info] != stream.across)
 
     if stream.across:
         for start in range(0, max(extents.values()), stream.length):
             yield tuple(part(info, start) for info in step.tensors)
     else:
         for info in step.tensors:
-            for start in range(0, extents[info.name], stream.length):
+            for start in range(0, extents[info], stream.length):
                 yield (part(info, start),)
 
 
