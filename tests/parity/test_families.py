@@ -7,6 +7,7 @@ import transformers as hf
 import weightscope
 from tests.oracles import singular_values
 from tests.parity.cases import CASES
+from tests.parity.mixtures import MIXTURES
 from tests.parity.models import HEADS, LAYERS, Case, build
 from weightscope.families.registry import FAMILIES
 
@@ -34,7 +35,8 @@ def saved(request, tmp_path):
 
 def test_every_family_has_a_case():
     by_formula = {"phi-msft"}  # test_old_spellings.py
-    assert {case.family for case in CASES} | by_formula == set(FAMILIES)
+    mixtures = {mixture.family for mixture in MIXTURES.values()}
+    assert {case.family for case in CASES} | mixtures | by_formula == set(FAMILIES)
 
 
 def test_matrices_are_the_modules_weights(saved):

@@ -4,8 +4,9 @@ What is fused was checked where it was split (`layouts.py`); here are the projec
 """
 
 from weightscope.errors import FamilyMismatch
-from weightscope.families.assign import Assignment, Matrix
+from weightscope.families.assign import Assignment
 from weightscope.families.layouts import HeadCounts
+from weightscope.families.matrix import Matrix
 from weightscope.families.spec import FEED_FORWARD_GROUPS, Group
 
 _Block = dict[Group, Matrix]

@@ -7,9 +7,8 @@ reason. Nothing here reads a weight.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import prod
 from typing import Literal
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
@@ -18,7 +17,9 @@ from weightscope.errors import FamilyMismatch
 from weightscope.families.experts import experts_of
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
-from weightscope.families.sizes import ConfigSizes
+from weightscope.families.matrix import Matrix, Slice
+from weightscope.families.places import Told, place_of, told_by_shapes
+from weightscope.families.sizes import MOST, ConfigSizes
 from weightscope.families.spec import (
     ATTENTION_GROUPS,
     FamilySpec,
@@ -29,75 +30,6 @@ from weightscope.families.spec import (
     NameMatcher,
 )
 
-# Layers and experts are table cells of 64 bits; a model of a billion of either does not exist.
-_MOST = 10**9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
-    """A part of a stored tensor, as the model uses it."""
-
-    tensor: TensorInfo
-    """Where it lies."""
-    transposed: bool = False
-    """Whether the tensor is stored (in_features, out_features)."""
-    rows: Rows | None = None
-    """Rows along out_features, transposition undone; None for all."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out_features, in_features)."""
-        first, rest = self.tensor.shape[0], prod(self.tensor.shape[1:])
-        out_features, in_features = (rest, first) if self.transposed else (first, rest)
-        return (out_features if self.rows is None else sum(map(len, self.rows))), in_features
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix:
-    """One row of the table before it has numbers."""
-
-    stack: str
-    """`encoder`, `decoder` …; empty outside the layers."""
-    layer: int | None
-    """Block, 0-based; None outside the layers."""
-    attention_kind: str
-    """`self`, `cross` or empty."""
-    group: Group
-    """The role."""
-    expert: str = ""
-    """Number of the expert, `shared`, or empty."""
-    head: int | None = None
-    """Number of the head; None for the whole matrix."""
-    slices: tuple[Slice, ...]
-    """What it is stacked from along out_features, in order."""
-
-    @property
-    def parameter(self) -> str:
-        """Full names of the tensors, joined by `+`."""
-        return "+".join(part.tensor.name for part in self.slices)
-
-    @property
-    def dtype(self) -> str:
-        """Stored element type; several joined by `+`."""
-        return "+".join(dict.fromkeys(part.tensor.dtype for part in self.slices))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out_features, in_features)."""
-        return sum(part.shape[0] for part in self.slices), self.slices[0].shape[1]
-
-    @property
-    def sort_key(self) -> tuple[object, ...]:
-        """The order of the table."""
-        expert = (1, 0) if self.expert == "shared" else (0, int(self.expert or -1))
-        place = -1 if self.layer is None else self.layer
-        order = tuple(Group).index(self.group)
-        head = -1 if self.head is None else self.head
-        # The empty attention_kind comes last, and matrices outside the layers after all layers: a
-        # block reads Q K V O QKV M1 G M2.
-        kind = ("self", "cross", "").index(self.attention_kind)
-        return (self.layer is None, self.stack, place, kind, order, expert, head, self.parameter)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
@@ -107,8 +39,9 @@ class Skipped:
     """Which."""
     reason: str
     """Why, in words."""
-    kind: Literal["buffer", "tied", "skipped"] = "skipped"
-    """A mask or position ids; a second name of weights that are analysed; or something that is missed."""
+    kind: Literal["buffer", "bias", "tied", "skipped"] = "skipped"
+    """A mask or position ids; biases of several experts; a second name of weights that are analysed; or
+    something that is missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,16 +77,18 @@ def assign(
     skipped: list[Skipped] = []
     buffers: set[str] = set()
     matches = {name: matcher.match(name) for name in index}
-    told = _told_by_shapes(index, matches, spec, sizes)
+    told = told_by_shapes(index, matches, spec, sizes)
     for info in index.values():
         match = matches[info.name]
-        if (match and isinstance(match.pattern, IgnoredPattern)) or ELEMENT_TYPES[info.dtype].kind != "float":
+        ignored = match is not None and isinstance(match.pattern, IgnoredPattern)
+        trained = ignored and match is not None and getattr(match.pattern, "trained", False)
+        if (ignored and not trained) or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
         if len(info.shape) < 2:
             continue
         if reason := _unusable(info, match):
-            kind: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
-            skipped.append(Skipped(tensor=info, reason=reason, kind=kind))
+            untrained: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
+            skipped.append(Skipped(tensor=info, reason=reason, kind="bias" if trained else untrained))
         elif match is None:
             matrices.append(_unmatched(info))
         else:
@@ -175,51 +110,6 @@ def assign(
     return Assignment(
         family=spec, matrices=tuple(matrices), skipped=tuple(skipped), buffers=frozenset(buffers)
     )
-
-
-# A layer of a stack, and which of its attentions.
-_Place = tuple[str, int | None, str]
-
-
-@dataclass(slots=True)
-class _Told:
-    """What the shapes of some tensors tell of others, by the place they have in common."""
-
-    query_rows: dict[_Place, int] = field(default_factory=dict)
-    """Features that an attention's output O reads, one for each row of Q."""
-    latent_rows: dict[_Place, int] = field(default_factory=dict)
-    """Features that K_B reads, one for each row of KV_A."""
-    routed: dict[_Place, int] = field(default_factory=dict)
-    """Experts among which a layer's router chooses."""
-
-
-def _place(match: Match, pattern: MatrixPattern, spec: FamilySpec, sizes: ConfigSizes) -> _Place:
-    kind = pattern.attention_kind if pattern.group in ATTENTION_GROUPS else ""
-    return _stack(match, pattern, spec, sizes), match.layer, kind
-
-
-def _stack(match: Match, pattern: MatrixPattern, spec: FamilySpec, sizes: ConfigSizes) -> str:
-    beyond = spec.stack_beyond and match.layer is not None and match.layer >= (sizes.layers or _MOST)
-    return spec.stack_beyond if beyond else pattern.stack or spec.stack
-
-
-def _told_by_shapes(
-    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec, sizes: ConfigSizes
-) -> _Told:
-    told = _Told()
-    kinds = {
-        Group.O: (told.query_rows, 1),
-        Group.K_B: (told.latent_rows, 1),
-        Group.ROUTER: (told.routed, 0),
-    }
-    for name, match in matches.items():
-        if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
-            continue
-        if match.pattern.group in kinds:
-            found, axis = kinds[match.pattern.group]
-            whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
-            found[_place(match, match.pattern, spec, sizes)] = whole.shape[axis]
-    return told
 
 
 def _unusable(info: TensorInfo, match: Match | None) -> str:
@@ -259,15 +149,15 @@ def _matched(
     pattern: MatrixPattern,
     spec: FamilySpec,
     sizes: ConfigSizes,
-    told: _Told,
+    told: Told,
 ) -> Iterator[Matrix]:
-    if (match.layer or 0) > _MOST or (match.expert or 0) > _MOST:
+    if (match.layer or 0) > MOST or (match.expert or 0) > MOST:
         raise FamilyMismatch(
             f"Tensor {info.name!r} was read as family {spec.name!r}.",
             "The number of its layer or expert is beyond any model.",
             "Rename it, or describe the checkpoint in a family file and pass it with --family.",
         )
-    stack, layer, kind = place = _place(match, pattern, spec, sizes)
+    stack, layer, kind = place = place_of(match, pattern, spec, sizes)
     expert = pattern.expert if match.expert is None else str(match.expert)
     pieces = {expert: info}
     if pattern.expert == "stacked":

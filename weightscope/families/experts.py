@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from weightscope.checkpoints.header import TensorInfo, piece_of
 from weightscope.errors import FamilyMismatch
+from weightscope.families.matrix import Matrix
 from weightscope.families.spec import FEED_FORWARD_GROUPS
-
-if TYPE_CHECKING:
-    from weightscope.families.assign import Matrix
 
 # The largest layers have some thousands; a shape may say anything.
 _MOST_EXPERTS = 100_000

@@ -22,8 +22,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "value_dim": ("v_head_dim",),
     "rotary_dim": ("qk_rope_head_dim",),
 }
-# The largest vocabularies are below a million.
-_MOST = 10**9
+# The largest vocabularies are below a million; layers and experts are table cells of 64 bits.
+MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def read_sizes(config: Mapping[str, Any], spec: FamilySpec) -> ConfigSizes:
         candidates = keys if own is None else (own, *keys) if own else ()
         # bool is an int to Python; a size below 1 is none, nor is one beyond any model.
         values = (_value(level, key) for level in levels for key in candidates)
-        found[size] = next((v for v in values if type(v) is int and 0 < v <= _MOST), None)
+        found[size] = next((v for v in values if type(v) is int and 0 < v <= MOST), None)
     if config.get("pruned_heads"):  # {layer: heads taken out}: no number of heads holds for every layer
         found |= {"heads": None, "kv_heads": None}
     grouped, single = (

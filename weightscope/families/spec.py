@@ -127,6 +127,8 @@ class IgnoredPattern:
     """Name with placeholders."""
     reason: str
     """What they are, for skipped.csv."""
+    trained: bool = False
+    """Whether they are parameters all the same, such as the biases of several experts in one tensor."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 

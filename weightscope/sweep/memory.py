@@ -14,7 +14,7 @@ from math import prod
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import DeviceMemoryError, OptionError
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 from weightscope.sweep.plan import DEFAULT_BUDGET, Plan, Stack, Step, Stream, plan_sweep
 from weightscope.sweep.streaming import LANCZOS_VECTORS, stream_bytes, stream_of
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from math import prod
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 
 # A step this large keeps the reader busy while it is solved; larger ones gain nothing.
 DEFAULT_BUDGET = 64 * 2**20

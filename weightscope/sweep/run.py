@@ -12,8 +12,8 @@ import torch
 from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
-from weightscope.families.assign import Matrix
 from weightscope.families.gather import slice_of
+from weightscope.families.matrix import Matrix
 from weightscope.spectra.group_solver import DEFAULT_GROUP_BYTES, GroupSolver
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.solver import StackSolver

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from weightscope.checkpoints.source import Source
-from weightscope.families.assign import Matrix
 from weightscope.families.gather import slice_of
 from weightscope.families.layouts import Rows
+from weightscope.families.matrix import Matrix
 from weightscope.spectra.accumulate import Accumulator
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.streamed import numbers_of

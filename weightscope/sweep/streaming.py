@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from weightscope.checkpoints.header import TensorInfo
-from weightscope.families.assign import Matrix, Slice
+from weightscope.families.matrix import Matrix, Slice
 from weightscope.sweep.plan import Stack, Step, Stream
 
 # Of a block as stored: enough for a disk to run at its best, and little beside a Gram matrix.
