@@ -71,7 +71,8 @@ def test_unknown_layout_is_refused():
 @pytest.mark.parametrize("spec", FAMILIES.values(), ids=lambda spec: spec.name)
 def test_registry_entries_are_whole(spec):
     groups = {pattern.group for pattern in spec.patterns}
-    assert Group.QKV in groups or {Group.Q, Group.K, Group.V} <= groups
+    latent = {Group.KV_A, Group.K_B} <= groups
+    assert latent or Group.QKV in groups or {Group.Q, Group.K, Group.V} <= groups
     assert {Group.O, Group.M1, Group.M2, Group.EMBEDDING} <= groups
     assert spec.reference
     assert get_family(spec.name) is spec
