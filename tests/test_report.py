@@ -46,7 +46,9 @@ def test_every_file_is_there_and_says_the_same(analysis, tmp_path):
         lambda values: math.sqrt((values**2).sum())
     )
     for row in analysis.table.to_dict("records"):
-        assert norms[(row["layer"], row["group"], row["expert"])] == pytest.approx(row["frobenius_norm"], rel=1e-12)
+        assert norms[(row["layer"], row["group"], row["expert"])] == pytest.approx(
+            row["frobenius_norm"], rel=1e-12
+        )
 
 
 def test_the_table_is_the_same_byte_for_byte(tmp_path):
