@@ -14,11 +14,12 @@ from weightscope.checkpoints.stream import open_source
 from weightscope.errors import SelectionError
 from weightscope.families.agreement import check_heads
 from weightscope.families.assign import Assignment, Matrix, Skipped, assign
+from weightscope.families.copies import stored_copies
 from weightscope.families.detect import Detection, detect_family
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.select import parse_groups
-from weightscope.families.sizes import ConfigSizes, read_sizes
+from weightscope.families.sizes import ConfigSizes, head_counts, stack_sizes
 from weightscope.families.spec import FamilySpec
 
 if TYPE_CHECKING:
@@ -74,30 +75,43 @@ class Checkpoint:
 
     @cached_property
     def sizes(self) -> ConfigSizes:
-        """The sizes config.json states."""
-        return read_sizes(self.config, self.detection.spec)
+        """The sizes config.json states; where stacks have their own, those of the family's first."""
+        return self.stack_sizes[self.detection.spec.stack]
+
+    @cached_property
+    def stack_sizes(self) -> dict[str, ConfigSizes]:
+        """The sizes config.json states, by stack, as far as it tells stacks apart."""
+        return stack_sizes(self.config, self.detection.spec)
 
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
         spec, counts = self.detection.spec, self.sizes.head_counts
-        assignment = assign(self.tensors, spec, counts, self.source.tied)
+        by_stack = head_counts(self.config, spec)
+        tied = {**self.source.tied, **stored_copies(self.tensors, spec, self.config)}
+        assignment = assign(self.tensors, spec, counts, tied, by_stack)
         if spec.name != UNKNOWN:
-            check_heads(assignment, counts)
+            check_heads(assignment, counts, by_stack)
         return assignment
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        layers = len({m.layer for m in self.matrices if m.layer is not None})
-        stated = self.sizes.layers
-        one_stack = len({m.stack for m in self.matrices if m.layer is not None}) == 1
-        contradiction = (
-            (f"config.json states {stated} layers and the tensors have {layers}.",)
-            if stated and one_stack and stated != layers
-            else ()
-        )
-        return (*self.source.notes, *self.detection.notes, *contradiction)
+        layers: dict[str, set[int]] = {}
+        for matrix in self.matrices:
+            if matrix.layer is not None:
+                layers.setdefault(matrix.stack, set()).add(matrix.layer)
+        contradictions = []
+        for stack, found in layers.items():
+            # A guessed family has one count, which with several stacks may be any one's.
+            sizes = self.stack_sizes.get(stack, self.sizes if len(layers) == 1 else None)
+            guessed = self.detection.spec.name == UNKNOWN and len(layers) > 1
+            if sizes and sizes.layers and not guessed and sizes.layers != len(found):
+                what = f"{stack} layers" if len(layers) > 1 else "layers"
+                contradictions.append(
+                    f"config.json states {sizes.layers} {what} and the tensors have {len(found)}."
+                )
+        return (*self.source.notes, *self.detection.notes, *contradictions)
 
     def find(self, **key: Any) -> Matrix:
         """The one matrix with these key columns, such as `layer=5, group="Q"`.

@@ -47,9 +47,11 @@ class MemorySource(Source):
         """The tensor itself, or a view of some of its rows, detached, wherever it lies."""
         self._received += info.nbytes
         tensor, whole = self._state[info.name].detach(), self.index[info.name]
+        if len(info.shape) < len(whole.shape):  # a leading one left out
+            tensor = tensor.reshape(-1, *info.shape[1:])
         if info.nbytes == whole.nbytes:
             return tensor
-        first = (info.start - whole.start) // (whole.nbytes // whole.shape[0])
+        first = (info.start - whole.start) // (info.nbytes // info.shape[0])
         return tensor[first : first + info.shape[0]]
 
     def read_columns(

@@ -29,6 +29,8 @@ from weightscope.families.spec import (
 
 # Layers and experts are table cells of 64 bits; a model of a billion of either does not exist.
 _MOST = 10**9
+# The order in which data run through them; others come after, by name.
+_STACKS = ("encoder", "decoder", "text", "vision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,8 @@ class Matrix:
         # The empty attention_kind comes last, and matrices outside the layers after all layers: a
         # block reads Q K V O QKV M1 G M2.
         kind = ("self", "cross", "").index(self.attention_kind)
-        return (self.layer is None, self.stack, place, kind, order, expert, head, self.parameter)
+        stack = (_STACKS.index(self.stack) if self.stack in _STACKS else len(_STACKS), self.stack)
+        return (self.layer is None, stack, place, kind, order, expert, head, self.parameter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,11 @@ class Assignment:
 
 
 def assign(
-    index: TensorIndex, spec: FamilySpec, counts: HeadCounts, tied: Mapping[str, str] | None = None
+    index: TensorIndex,
+    spec: FamilySpec,
+    counts: HeadCounts,
+    tied: Mapping[str, str] | None = None,
+    stack_counts: Mapping[str, HeadCounts] | None = None,
 ) -> Assignment:
     """Give every tensor of two or more dimensions its role.
 
@@ -132,7 +139,8 @@ def assign(
         index: The checkpoint's headers.
         spec: Its family.
         counts: Head counts from its config, for fused layouts.
-        tied: Other names of tensors in the index, for live models.
+        tied: Other names of tensors in the index, whether the index has them too or not.
+        stack_counts: Head counts of stacks that have their own.
 
     Raises:
         FamilyMismatch: Two tensors claim one place, or a fused weight does not fit its layout.
@@ -143,30 +151,30 @@ def assign(
     buffers: set[str] = set()
     matches = {name: matcher.match(name) for name in index}
     query_rows = _query_rows(index, matches, spec)
-    for info in index.values():
-        match = matches[info.name]
+    for stored in index.values():
+        match = matches[stored.name]
+        info = _without_leading_one(stored, match)
         if (match and isinstance(match.pattern, IgnoredPattern)) or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
-        if len(info.shape) < 2:
+        if len(info.shape) < 2 or info.name in (tied or {}):
             continue
         if reason := _unusable(info, match):
             kind: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
-            skipped.append(Skipped(tensor=info, reason=reason, kind=kind))
+            skipped.append(Skipped(tensor=stored, reason=reason, kind=kind))
         elif match is None:
             matrices.append(_unmatched(info))
         else:
             assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
-            own = replace(counts, query_rows=query_rows.get(_attention(match, match.pattern, spec)))
+            attention = _attention(match, match.pattern, spec)
+            own = (stack_counts or {}).get(attention[0], counts)
+            own = replace(own, query_rows=query_rows.get(attention))
             matrices.extend(_matched(info, match, match.pattern, spec, own))
     for info in index.unindexed:
         if len(info.shape) >= 2:
             skipped.append(Skipped(tensor=info, reason=f"in {info.shard} but not named by the index"))
     for name, owner in (tied or {}).items():
         if len(index[owner].shape) >= 2:
-            alias = index[owner]
-            info = TensorInfo(
-                name=name, dtype=alias.dtype, shape=alias.shape, shard="", start=alias.start, stop=alias.stop
-            )
+            info = index.get(name) or index[owner]._replace(name=name, shard="")
             skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", kind="tied"))
     matrices = _without_duplicates(matrices, spec)
     matrices.extend(_stacked_qkv(matrices))
@@ -205,11 +213,22 @@ def _unusable(info: TensorInfo, match: Match | None) -> str:
         return f"packed {info.dtype} values, for which torch has no type"
     if info.elements == 0:
         return f"empty: shape {list(info.shape)}"
-    if len(info.shape) > 2 and match is not None:
-        return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
-    if len(info.shape) == 3 and "conv" not in info.name.lower():
+    pattern = match.pattern if match and isinstance(match.pattern, MatrixPattern) else None
+    if len(info.shape) > 2 and pattern is not None and pattern.group != Group.CONV:
+        return f"{len(info.shape)} dimensions where the family's {pattern.template!r} has 2"
+    if len(info.shape) == 3 and match is None and "conv" not in info.name.lower():
         return "three dimensions whose roles no family describes"
     return ""
+
+
+def _without_leading_one(info: TensorInfo, match: Match | None) -> TensorInfo:
+    """A table kept as (1, rows, columns), to be added to a batch, as (rows, columns)."""
+    tables = (Group.POSITION, Group.EMBEDDING, Group.OTHER)
+    if match is None:
+        table = "conv" not in info.name.lower()
+    else:
+        table = isinstance(match.pattern, MatrixPattern) and match.pattern.group in tables
+    return info._replace(shape=info.shape[1:]) if table and info.shape[:-2] == (1,) else info
 
 
 def _unmatched(info: TensorInfo) -> Matrix:
