@@ -121,7 +121,8 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
             for panel, axes in zip(panels, line, strict=True):
                 if not (table[panel.quantity] < 0).any():
                     axes.set_ylim(bottom=0.0)
-        order = [*GROUP_STYLE, *(name for name in handles if name not in GROUP_STYLE)]
+        others = sorted((name for name in handles if name not in GROUP_STYLE), key="Gaussian".__eq__)
+        order = [*GROUP_STYLE, *others]
         names = [name for name in order if name in handles]
         figure.legend(
             [handles[name] for name in names],
@@ -173,6 +174,8 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str
             color=colour,
             marker=marker,
             linestyle="--" if cross else "-",
+            markerfacecolor="white" if cross else colour,
+            markeredgewidth=1.1 if cross else 0.0,
             label=str(group),
         )
         handles.setdefault(f"{group} (cross)" if cross else str(group), line)

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import weightscope
 from tests.factories import write_checkpoint
@@ -13,6 +14,7 @@ from tests.parity.cases_towers import TOWERS
 from tests.parity.models import build
 from tests.parity.test_families import assert_same_weights
 from tests.parity.test_old_spellings import rewritten, without
+from weightscope.cli.app import app
 from weightscope.errors import FamilyMismatch
 
 
@@ -108,6 +110,14 @@ def test_tied_weights_of_old_files_are_said_once(tmp_path, name, prefix):
     assert analysis.summary["coverage"]["skipped"] == analysis.summary["coverage"]["harmless"]
 
 
+def test_whispers_output_head_is_its_embedding(tmp_path):
+    case = case_of("whisper_with_head")
+    weight = build(case).get_parameter("model.decoder.embed_tokens.weight").detach()
+    _, folder = rewritten(tmp_path, case, extra={"proj_out.weight": weight.clone()})
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        assert [(e.tensor.name, e.kind) for e in checkpoint.skipped] == [("proj_out.weight", "tied")]
+
+
 def test_a_copy_of_a_copy_needs_no_original(tmp_path):
     case = case_of("bart_with_head")
     rename = renamed((r"^model\.shared", "model.encoder.embed_tokens"))
@@ -172,6 +182,16 @@ def test_position_tables_and_convolutions_are_as_the_model_uses_them(tmp_path):
                     assert {m.shape for m in checkpoint.matrices if m.group == "conv"} == {(24, 21), (24, 72)}
             found = weightscope.analyze(source, groups="position,conv").table
             assert (found["status"] == "ok").all()
+
+
+def test_position_ids_of_old_files(tmp_path):
+    names = [f"{tower}_model.embeddings.position_ids" for tower in ("text", "vision")]
+    model, folder = rewritten(
+        tmp_path, case_of("clip_with_head"), extra={name: torch.arange(20)[None] for name in names}
+    )
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        assert_same_weights(checkpoint, model, case_of("clip_with_head"))
+        assert {(e.tensor.name, e.kind) for e in checkpoint.skipped} == {(name, "buffer") for name in names}
 
 
 def test_the_projector_is_turned_round(tmp_path):
@@ -279,3 +299,36 @@ def test_depths_that_contradict_a_tower_are_said(tmp_path, name, config, notes):
         assert len(checkpoint.notes) == len(notes)
         for found, expected in zip(checkpoint.notes, notes, strict=True):
             assert expected in found
+
+
+def test_inspect_prints_a_column_a_stack(tmp_path):
+    build(case_of("bart_with_head")).save_pretrained(tmp_path)
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+    assert shown.exit_code == 0
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    for line in (
+        ["encoder", "decoder"],
+        ["layers", "3", "2"],
+        ["FF", "dimension", "37", "41"],
+        ["heads", "6", "4"],
+        ["vocabulary", "31"],
+    ):
+        assert line in lines
+    assert ["decoder", "cross", "Q", "2", "24×24"] in [line[:5] for line in lines]
+
+
+def test_table_and_plot_tell_stacks_and_attentions_apart(tmp_path):
+    build(case_of("bart_with_head")).save_pretrained(tmp_path)
+    analysis = weightscope.analyze(tmp_path)
+    table = analysis.table
+    assert list(dict.fromkeys(table["stack"])) == ["encoder", "decoder"]
+    assert set(table[table["attention_kind"] == "cross"]["group"]) == {"Q", "K", "V", "O"}
+    assert {entry["stack"] for entry in analysis.summary["norm_preservation"]["within_layers"]} == {
+        "encoder",
+        "decoder",
+    }
+    figure = analysis.plot("frobenius_norm")
+    encoder, _, decoder, _ = figure.axes
+    assert [line.get_linestyle() for line in encoder.lines] == ["-"] * 5
+    assert sorted(line.get_linestyle() for line in decoder.lines) == ["-"] * 5 + ["--"] * 4
+    assert [len(axes.lines[0].get_xdata()) for axes in (encoder, decoder)] == [3, 2]
