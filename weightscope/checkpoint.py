@@ -14,13 +14,14 @@ from weightscope.checkpoints.stream import open_source
 from weightscope.errors import SelectionError
 from weightscope.families.agreement import check_heads
 from weightscope.families.assign import Assignment, Skipped, assign
+from weightscope.families.copies import stored_copies
 from weightscope.families.detect import Detection, detect_family
 from weightscope.families.experts import check_experts
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
 from weightscope.families.select import parse_groups
-from weightscope.families.sizes import ConfigSizes, read_sizes
+from weightscope.families.sizes import ConfigSizes, stack_sizes
 from weightscope.families.spec import FamilySpec
 
 if TYPE_CHECKING:
@@ -74,40 +75,45 @@ class Checkpoint:
         """Every tensor of two or more dimensions that is in no matrix, with the reason."""
         return self.assignment.skipped
 
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Numbers of the transformer blocks, sorted, but of those beyond the ones that the config counts."""
-        beyond = self.detection.spec.stack_beyond or None
-        return tuple(sorted({m.layer for m in self.matrices if m.layer is not None and m.stack != beyond}))
-
     @cached_property
     def sizes(self) -> ConfigSizes:
-        """The sizes config.json states."""
-        return read_sizes(self.config, self.detection.spec)
+        """The sizes config.json states; where stacks have their own, those of the family's first."""
+        return self.stack_sizes[self.detection.spec.stack]
+
+    @cached_property
+    def stack_sizes(self) -> dict[str, ConfigSizes]:
+        """The sizes config.json states, by stack, as far as it tells stacks apart."""
+        return stack_sizes(self.config, self.detection.spec)
 
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        spec, sizes = self.detection.spec, self.sizes
-        assignment = assign(self.tensors, spec, sizes, self.source.tied)
+        spec = self.detection.spec
+        tied = {**self.source.tied, **stored_copies(self.tensors, spec, self.config)}
+        assignment = assign(self.tensors, spec, self.stack_sizes, tied)
         if spec.name != UNKNOWN:
-            check_heads(assignment, sizes.head_counts)
-            check_experts(assignment.matrices, spec.name, stated=sizes.experts)
+            check_heads(assignment, self.stack_sizes)
+            check_experts(assignment.matrices, spec.name, stated=self.sizes.experts)
         return assignment
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        layers = len(self.layers)
-        stated = self.sizes.layers
-        beyond = self.detection.spec.stack_beyond
-        one_stack = len({m.stack for m in self.matrices if m.layer is not None and m.stack != beyond}) == 1
-        contradiction = (
-            (f"config.json states {stated} layers and the tensors have {layers}.",)
-            if stated and one_stack and stated != layers
-            else ()
-        )
-        return (*self.source.notes, *self.detection.notes, *contradiction)
+        layers: dict[str, set[int]] = {}
+        for matrix in self.matrices:
+            if matrix.layer is not None:
+                layers.setdefault(matrix.stack, set()).add(matrix.layer)
+        contradictions = []
+        for stack, found in layers.items():
+            # A guessed family has one count, which with several stacks may be any one's.
+            sizes = self.stack_sizes.get(stack, self.sizes if len(layers) == 1 else None)
+            guessed = self.detection.spec.name == UNKNOWN and len(layers) > 1
+            if sizes and sizes.layers and not guessed and sizes.layers != len(found):
+                what = f"{stack} layers" if len(layers) > 1 else "layers"
+                contradictions.append(
+                    f"config.json states {sizes.layers} {what} and the tensors have {len(found)}."
+                )
+        return (*self.source.notes, *self.detection.notes, *contradictions)
 
     def find(self, **key: Any) -> Matrix:
         """The one matrix with these key columns, such as `layer=5, group="Q"`.

@@ -174,15 +174,16 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str
         colour, marker = GROUP_STYLE.get(str(group), _OTHER_STYLE)
         by_layer = members.groupby("layer")[panel.quantity]
         layers = by_layer.mean().index.to_numpy(dtype=float)
+        line_style = "--" if kind == "cross" else "-." if expert == SHARED else "-"
         (line,) = axes.plot(
             layers,
             by_layer.mean().to_numpy(dtype=float),
             color=colour,
             marker=marker,
-            markerfacecolor="white" if expert == SHARED else colour,
+            markerfacecolor=colour if line_style == "-" else "white",
             markeredgecolor=colour,
-            markeredgewidth=1.0 if expert == SHARED else 0.0,
-            linestyle="--" if kind == "cross" else "-." if expert == SHARED else "-",
+            markeredgewidth=0.0 if line_style == "-" else 1.1,
+            linestyle=line_style,
             label=str(group),
         )
         handle: Any = line
@@ -199,9 +200,9 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str
 
 
 def _place_in_legend(name: str, groups: Sequence[str]) -> int:
-    """`M1 (experts)` stands behind `M1`; what has no style of its own comes last, as it was drawn."""
+    """`M1 (experts)` stands behind `M1`; then what has no style of its own, and the baseline last."""
     group = name.partition(" ")[0]
-    return groups.index(group) if group in groups else len(groups)
+    return groups.index(group) if group in groups else len(groups) + (name == "Gaussian")
 
 
 def _draw_baselines(axes: Axes, table: pd.DataFrame, column: str, handles: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weightscope.analysis import Analysis
     from weightscope.checkpoint import Checkpoint
     from weightscope.estimate import Estimate
-    from weightscope.inspection import Inspection
+    from weightscope.inspection import Inspection, StackSizes
 
 NOTHING = "–"
 
@@ -127,13 +127,14 @@ def _preservation(found: Mapping[str, Any]) -> Text:
     spread = sum(entry["coefficient_of_variation"] for entry in within) / len(within)
     over = [entry for entry in found["over_layers"] if entry["group"] in found["groups"]]
     several = len({entry["stack"] for entry in over}) > 1
+    place = f"{worst['stack'] + ' ' if several else ''}layer {worst['layer']}"
     layers = ", ".join(
         f"{entry['stack'] + ' ' if several else ''}{_role(entry)} {figure(entry['max_over_min'])}"
         for entry in over
     )
     return Text(
         "norm preservation, Frobenius norms of QKV, M1 and M2:\n"
-        f"  within a layer: max/min up to {figure(worst['max_over_min'])} (layer {worst['layer']}), "
+        f"  within a layer: max/min up to {figure(worst['max_over_min'])} ({place}), "
         f"mean coefficient of variation {figure(spread)}\n"
         f"  over the layers: max/min {layers}"
     )
@@ -181,22 +182,19 @@ def inspection(found: Inspection) -> None:
     out = console()
     architectures = f", {', '.join(found.architectures)}" if found.architectures else ""
     out.print(Text(f"{found.checkpoint}  ({found.family}{architectures})", style="bold"), soft_wrap=True)
-    sizes = Table(box=None, show_header=False, pad_edge=False)
-    for label, value in (
-        ("layers", found.layers),
-        ("model dimension", found.model_dimension),
-        ("FF dimension", found.feed_forward_dimension),
-        ("heads", found.heads),
-        ("kv heads", found.kv_heads),
-        *([("experts", found.experts)] if found.experts else []),
-        ("vocabulary", found.vocabulary),
-        ("parameters", f"{found.parameters:,}"),
-        ("dtypes", ", ".join(found.dtypes)),
-        ("bytes", f"{found.bytes:,}"),
-        ("shards", found.shards),
-    ):
-        sizes.add_row(label, NOTHING if value is None else str(value))
-    out.print(sizes)
+    if several := len(found.stacks) > 1:
+        out.print(_stacks_table(found.stacks))
+    of_stack = {} if several else {label: getattr(found, name) for label, name in _STACK_SIZES.items()}
+    whole = {
+        **of_stack,
+        **({"experts": found.experts} if found.experts else {}),
+        "vocabulary": found.vocabulary,
+        "parameters": f"{found.parameters:,}",
+        "dtypes": ", ".join(found.dtypes),
+        "bytes": f"{found.bytes:,}",
+        "shards": found.shards,
+    }
+    out.print(_labelled(whole))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("group")
     table.add_column("matrices", justify="right")
@@ -214,6 +212,36 @@ def inspection(found: Inspection) -> None:
         out.print(Text(f"skipped: {name} ({reason})"), soft_wrap=True)
     if len(found.skipped) > 10:
         out.print(Text(f"skipped: {len(found.skipped) - 10} more (--json lists them)"))
+
+
+_STACK_SIZES = {
+    "layers": "layers",
+    "model dimension": "model_dimension",
+    "FF dimension": "feed_forward_dimension",
+    "heads": "heads",
+    "kv heads": "kv_heads",
+}
+
+
+def _labelled(values: Mapping[str, object]) -> Table:
+    """A line for each value."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(min_width=max(map(len, _STACK_SIZES)))
+    for label, value in values.items():
+        table.add_row(label, NOTHING if value is None else str(value))
+    return table
+
+
+def _stacks_table(stacks: Sequence[StackSizes]) -> Table:
+    """A line for each size, a column for each stack."""
+    table = Table(box=None, show_header=True, header_style="", pad_edge=False)
+    table.add_column("", min_width=max(map(len, _STACK_SIZES)))
+    for stack in stacks:
+        table.add_column(stack.stack or NOTHING)
+    for label, name in _STACK_SIZES.items():
+        values = (getattr(stack, name) for stack in stacks)
+        table.add_row(label, *(NOTHING if value is None else str(value) for value in values))
+    return table
 
 
 def _mean_min_max(entry: Mapping[str, float | None]) -> str:

@@ -3,25 +3,31 @@
 What is fused was checked where it was split (`layouts.py`); here are the projections that are stored apart.
 """
 
+from collections.abc import Mapping
+
 from weightscope.errors import FamilyMismatch
 from weightscope.families.assign import Assignment
 from weightscope.families.layouts import HeadCounts
 from weightscope.families.matrix import Matrix
+from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import FEED_FORWARD_GROUPS, Group
 
 _Block = dict[Group, Matrix]
 
 
-def check_heads(assignment: Assignment, counts: HeadCounts) -> None:
-    """Refuse self-attention that contradicts the config.
+def check_heads(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> None:
+    """Refuse attention that contradicts the config.
 
-    Towers beside the family's own stack have heads of their own, and no count here is theirs.
+    Args:
+        assignment: What each tensor is.
+        sizes: What the config states, by stack. Of a stack that is not there only what Q writes and O reads
+            is compared.
 
     Raises:
         FamilyMismatch: Q, K, V and O cannot have the heads that config.json states.
     """
-    for block in _blocks(assignment, assignment.family.stack):
-        if problem := _head_problem(block, counts):
+    for (stack, _, _), block in _attentions(assignment).items():
+        if problem := _head_problem(block, sizes.get(stack, ConfigSizes()).head_counts):
             matrix = next(block[group] for group in (Group.Q, Group.K, Group.V) if group in block)
             raise FamilyMismatch(
                 f"The attention of layer {matrix.layer} was read as family {assignment.family.name!r}, "
@@ -36,7 +42,7 @@ def fits_together(assignment: Assignment) -> bool:
 
     A weight taken for the wrong way round fails here unless it is square.
     """
-    for block in _blocks(assignment, assignment.family.stack):
+    for block in _blocks(assignment):
         shapes = {group: matrix.shape for group, matrix in block.items()}
         reading = (Group.Q, Group.K, Group.V, Group.M1, Group.G)
         widths = {shapes[group][1] for group in reading if group in shapes}
@@ -50,14 +56,24 @@ def fits_together(assignment: Assignment) -> bool:
     return True
 
 
-def _blocks(assignment: Assignment, stack: str) -> list[_Block]:
-    """The matrices of each layer of this stack: those of self-attention and one feed-forward part."""
-    blocks: dict[int, _Block] = {}
+def _blocks(assignment: Assignment) -> list[_Block]:
+    """The matrices of each layer: those of self-attention and one feed-forward part."""
+    blocks: dict[tuple[str, int], _Block] = {}
     for matrix in assignment.matrices:
-        inside = matrix.stack == stack and matrix.layer is not None and not matrix.expert
+        inside = matrix.layer is not None and not matrix.expert
         if inside and (matrix.attention_kind == "self" or matrix.group in FEED_FORWARD_GROUPS):
-            blocks.setdefault(matrix.layer or 0, {})[matrix.group] = matrix
+            blocks.setdefault((matrix.stack, matrix.layer or 0), {})[matrix.group] = matrix
     return list(blocks.values())
+
+
+def _attentions(assignment: Assignment) -> dict[tuple[str, int, str], _Block]:
+    """The matrices of each attention, by stack, layer and kind."""
+    attentions: dict[tuple[str, int, str], _Block] = {}
+    for matrix in assignment.matrices:
+        if matrix.attention_kind and matrix.layer is not None:
+            place = matrix.stack, matrix.layer, matrix.attention_kind
+            attentions.setdefault(place, {})[matrix.group] = matrix
+    return attentions
 
 
 def _head_problem(block: _Block, counts: HeadCounts) -> str:

@@ -18,7 +18,7 @@ from weightscope.families.experts import experts_of
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
 from weightscope.families.matrix import Matrix, Slice
-from weightscope.families.places import Told, place_of, told_by_shapes
+from weightscope.families.places import Place, Told, place_of, told_by_shapes
 from weightscope.families.sizes import MOST, ConfigSizes
 from weightscope.families.spec import (
     ATTENTION_GROUPS,
@@ -59,15 +59,19 @@ class Assignment:
 
 
 def assign(
-    index: TensorIndex, spec: FamilySpec, sizes: ConfigSizes, tied: Mapping[str, str] | None = None
+    index: TensorIndex,
+    spec: FamilySpec,
+    sizes: Mapping[str, ConfigSizes],
+    tied: Mapping[str, str] | None = None,
 ) -> Assignment:
     """Give every tensor of two or more dimensions its role.
 
     Args:
         index: The checkpoint's headers.
         spec: Its family.
-        sizes: What its config states, for fused layouts and experts.
-        tied: Other names of tensors in the index, for live models.
+        sizes: What its config states, by stack, for fused layouts and experts. For a stack that is not there
+            the family's own serves.
+        tied: Other names of tensors in the index, whether the index has them too or not.
 
     Raises:
         FamilyMismatch: Two tensors claim one place, or a fused weight does not fit its layout.
@@ -77,32 +81,32 @@ def assign(
     skipped: list[Skipped] = []
     buffers: set[str] = set()
     matches = {name: matcher.match(name) for name in index}
-    told = told_by_shapes(index, matches, spec, sizes)
-    for info in index.values():
-        match = matches[info.name]
+    own = sizes[spec.stack]
+    told = told_by_shapes(index, matches, spec, own)
+    for stored in index.values():
+        match = matches[stored.name]
+        info = _without_leading_one(stored, match)
         ignored = match is not None and isinstance(match.pattern, IgnoredPattern)
         trained = ignored and match is not None and getattr(match.pattern, "trained", False)
         if (ignored and not trained) or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
-        if len(info.shape) < 2:
+        if len(info.shape) < 2 or info.name in (tied or {}):
             continue
         if reason := _unusable(info, match):
             untrained: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
-            skipped.append(Skipped(tensor=info, reason=reason, kind="bias" if trained else untrained))
+            skipped.append(Skipped(tensor=stored, reason=reason, kind="bias" if trained else untrained))
         elif match is None:
             matrices.append(_unmatched(info))
         else:
             assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
-            matrices.extend(_matched(info, match, match.pattern, spec, sizes, told))
+            place = place_of(match, match.pattern, spec, own)
+            matrices.extend(_matched(info, match, match.pattern, spec, sizes.get(place[0], own), place, told))
     for info in index.unindexed:
         if len(info.shape) >= 2:
             skipped.append(Skipped(tensor=info, reason=f"in {info.shard} but not named by the index"))
     for name, owner in (tied or {}).items():
         if len(index[owner].shape) >= 2:
-            alias = index[owner]
-            info = TensorInfo(
-                name=name, dtype=alias.dtype, shape=alias.shape, shard="", start=alias.start, stop=alias.stop
-            )
+            info = index.get(name) or index[owner]._replace(name=name, shard="")
             skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", kind="tied"))
     matrices = _without_duplicates(matrices, spec)
     matrices.extend(_stacked_qkv(matrices))
@@ -138,6 +142,16 @@ def _may_have_more_dimensions(info: TensorInfo, match: Match) -> bool:
     return pattern.group == Group.CONV or (pattern.expert == "stacked" and len(info.shape) == 3)
 
 
+def _without_leading_one(info: TensorInfo, match: Match | None) -> TensorInfo:
+    """A table kept as (1, rows, columns), to be added to a batch, as (rows, columns)."""
+    tables = (Group.POSITION, Group.EMBEDDING, Group.OTHER)
+    if match is None:
+        table = "conv" not in info.name.lower()
+    else:
+        table = isinstance(match.pattern, MatrixPattern) and match.pattern.group in tables
+    return info._replace(shape=info.shape[1:]) if table and info.shape[:-2] == (1,) else info
+
+
 def _unmatched(info: TensorInfo) -> Matrix:
     group = Group.OTHER if len(info.shape) == 2 else Group.CONV
     return Matrix(stack="", layer=None, attention_kind="", group=group, slices=(Slice(tensor=info),))
@@ -149,6 +163,7 @@ def _matched(
     pattern: MatrixPattern,
     spec: FamilySpec,
     sizes: ConfigSizes,
+    place: Place,
     told: Told,
 ) -> Iterator[Matrix]:
     if (match.layer or 0) > MOST or (match.expert or 0) > MOST:
@@ -157,7 +172,7 @@ def _matched(
             "The number of its layer or expert is beyond any model.",
             "Rename it, or describe the checkpoint in a family file and pass it with --family.",
         )
-    stack, layer, kind = place = place_of(match, pattern, spec, sizes)
+    stack, layer, kind = place
     expert = pattern.expert if match.expert is None else str(match.expert)
     pieces = {expert: info}
     if pattern.expert == "stacked":

@@ -9,6 +9,9 @@ from weightscope.checkpoints.header import TensorInfo
 from weightscope.families.layouts import Rows
 from weightscope.families.spec import Group
 
+# The order in which data run through them; others come after, by name.
+_STACKS = ("encoder", "decoder", "text", "vision")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
@@ -73,4 +76,5 @@ class Matrix:
         # The empty attention_kind comes last, and matrices outside the layers after all layers: a
         # block reads Q K V O QKV M1 G M2.
         kind = ("self", "cross", "").index(self.attention_kind)
-        return (self.layer is None, self.stack, place, kind, order, expert, head, self.parameter)
+        stack = (_STACKS.index(self.stack) if self.stack in _STACKS else len(_STACKS), self.stack)
+        return (self.layer is None, stack, place, kind, order, expert, head, self.parameter)

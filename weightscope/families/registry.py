@@ -5,12 +5,14 @@ Names were checked against what transformers 5.23 writes and against the Hub's o
 
 from weightscope.errors import UnknownFamily
 from weightscope.families.entries import (
+    encoder_decoders,
     encoders,
     gated_decoders,
     gpt2_names,
     interleaved_decoders,
     mixtures,
     plain_decoders,
+    vision,
 )
 from weightscope.families.spec import FamilySpec
 
@@ -62,6 +64,14 @@ _ALL = (
     mixtures.JAMBA,
     mixtures.LLAMA4,
     mixtures.DEEPSEEK_V3,
+    encoder_decoders.T5,
+    encoder_decoders.BART,
+    encoder_decoders.WHISPER,
+    vision.VIT,
+    vision.CLIP,
+    vision.CLIP_TEXT,
+    vision.CLIP_VISION,
+    vision.OPEN_CLIP,
 )
 FAMILIES: dict[str, FamilySpec] = {spec.name: spec for spec in _ALL}
 """Every family by name, in the order in which names are tried."""

@@ -69,19 +69,27 @@ class ConfigSizes:
         )
 
 
-def read_sizes(config: Mapping[str, Any], spec: FamilySpec) -> ConfigSizes:
+def stack_sizes(config: Mapping[str, Any], spec: FamilySpec) -> dict[str, ConfigSizes]:
+    """The sizes of the family's own stack and of every other that its config tells apart."""
+    return {stack: read_sizes(config, spec, stack) for stack in (spec.stack, *spec.stack_keys)}
+
+
+def read_sizes(config: Mapping[str, Any], spec: FamilySpec, stack: str = "") -> ConfigSizes:
     """The sizes in a config, or in its `text_config` where that states them.
 
     Args:
         config: The content of config.json.
-        spec: The family; its own names of keys are tried before the usual ones.
+        spec: The family; its own names of keys are tried before the usual ones, or instead of them where it
+            has one for this stack: the usual ones would be another stack's.
+        stack: Which stack's; the family's own if empty.
     """
+    of_stack = spec.stack_keys.get(stack or spec.stack, {})
     text = config.get("text_config")
     levels = (text, config) if isinstance(text, Mapping) else (config,)
     found: dict[str, int | None] = {}
     for size, keys in _KEYS.items():
-        own = spec.config_keys.get(size)
-        candidates = keys if own is None else (own, *keys) if own else ()
+        own = (*_several(of_stack.get(size, ())), *_several(spec.config_keys.get(size, ())))
+        candidates = own if size in of_stack or "" in own else (*own, *keys)
         # bool is an int to Python; a size below 1 is none, nor is one beyond any model.
         values = (_value(level, key) for level in levels for key in candidates)
         found[size] = next((v for v in values if type(v) is int and 0 < v <= MOST), None)
@@ -98,8 +106,13 @@ def read_sizes(config: Mapping[str, Any], spec: FamilySpec) -> ConfigSizes:
     return ConfigSizes(**found)
 
 
+def _several(keys: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (keys,) if isinstance(keys, str) else keys
+
+
 def _value(config: Mapping[str, Any], key: str) -> Any:
-    """What stands at a key such as `n_head`, or inside another such as `attn_config.kv_n_heads`."""
-    outer, _, inner = key.rpartition(".")
-    level = config.get(outer) if outer else config
-    return level.get(inner) if isinstance(level, Mapping) else None
+    """What stands at a key such as `n_head`, or inside others such as `attn_config.kv_n_heads`."""
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

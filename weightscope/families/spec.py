@@ -88,6 +88,8 @@ class MatrixPattern:
     expert: Literal["", "stacked", "shared"] = ""
     """`stacked` where one tensor holds all experts of a layer, one behind the other along its first
     dimension; `shared` for the expert that sees every token; empty where `{expert}` is the number."""
+    optional: bool = False
+    """Whether some models of the family have no such tensor: names alone tell the family without it."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 
@@ -138,6 +140,26 @@ class IgnoredPattern:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyPattern:
+    """A second name under which some files store the same weights once more."""
+
+    template: str
+    """Name of the copy, with `{prefix}` where it stands."""
+    of: tuple[str, ...]
+    """Names of what it is a copy of; the first of them that is stored."""
+    unless: str = ""
+    """Key of config.json that says false where it is no copy; empty if it always is one. Where there is no
+    config nothing is known, and it is none."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
+
+    def __post_init__(self) -> None:
+        """Refuse what could never match."""
+        for template in (self.template, *self.of):
+            _check_template(template)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FamilySpec:
     """One family of checkpoints that share names and layouts."""
 
@@ -151,6 +173,8 @@ class FamilySpec:
     """What `{prefix}` may stand for; a checkpoint with a task head has one, a bare model none."""
     ignored: tuple[IgnoredPattern, ...] = ()
     """Buffers: masks, position ids."""
+    copies: tuple[CopyPattern, ...] = ()
+    """Tied weights that files store more than once."""
     stack: str = "decoder"
     """The stack of its layers."""
     stack_beyond: str = ""
@@ -159,6 +183,9 @@ class FamilySpec:
     config_keys: Mapping[str, str] = field(default_factory=dict)
     """Where config.json keeps a size under a name of its own, such as `{"heads": "n_head"}` or
     `{"kv_heads": "attn_config.kv_n_heads"}`; empty where the usual names mean something else."""
+    stack_keys: Mapping[str, Mapping[str, str | tuple[str, ...]]] = field(default_factory=dict)
+    """Where it keeps sizes of one stack: `{"decoder": {"heads": "decoder_attention_heads"}}`; of several keys
+    the first that is there. A size that is not named for a stack is the whole model's."""
     config_flags: Mapping[str, str] = field(default_factory=dict)
     """Where it tells the key and value heads by true or false: `multi_query` (one, else as many as query
     heads) and `grouped_queries` (as many as it states, else it states nothing to go by)."""
@@ -173,7 +200,11 @@ class FamilySpec:
         """Refuse a size or flag that nothing would look up."""
         if self.head_norm:
             _check_template(self.head_norm)
-        for given, known, what in ((self.config_keys, SIZES, "sizes"), (self.config_flags, FLAGS, "flags")):
+        for given, known, what in (
+            (self.config_keys, SIZES, "sizes"),
+            *((keys, SIZES, "sizes") for keys in self.stack_keys.values()),
+            (self.config_flags, FLAGS, "flags"),
+        ):
             for name in given:
                 if name not in known:
                     raise UnknownFamily(
@@ -195,9 +226,13 @@ class Match:
     """What stood for `{expert}`."""
 
 
-# torch.nn.DataParallel and torch.compile put these before every name.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+
+
+def without_wrappers(name: str) -> str:
+    """A tensor's name without what `torch.nn.DataParallel` and `torch.compile` put before it."""
+    return _WRAPPERS.sub("", name)
 
 
 class NameMatcher:
@@ -217,7 +252,7 @@ class NameMatcher:
 
     def match(self, name: str) -> Match | None:
         """What the name means, or None."""
-        name = _WRAPPERS.sub("", name)
+        name = without_wrappers(name)
         for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
             if found := regex.fullmatch(name):
                 numbers = found.groupdict()

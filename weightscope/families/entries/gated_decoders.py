@@ -1,12 +1,13 @@
 """Decoders of LLaMA's kind: separate Q, K and V with grouped queries, and a gated feed-forward part."""
 
-from weightscope.families.entries.shorthand import FREQUENCIES, buffers, linears, matrix
+from weightscope.families.entries.shorthand import FREQUENCIES, buffers, linears, matrix, nested_sizes
+from weightscope.families.entries.vision import vision_tower
 from weightscope.families.spec import FamilySpec, Group
 
 # Models for question answering are called transformer, for compatibility with files of transformers 4.
 PREFIXES = ("model.", "transformer.", "")
 # The text model of a larger one: on the Hub, and as transformers 5 has it in memory.
-INSIDE = (*PREFIXES, "language_model.model.", "model.language_model.")
+INSIDE = (*PREFIXES, "language_model.model.", "model.language_model.", "language_model.")
 ATTENTION = {
     "self_attn.q_proj": Group.Q,
     "self_attn.k_proj": Group.K,
@@ -95,14 +96,29 @@ GEMMA2 = FamilySpec(
     reference="transformers/models/gemma2/modeling_gemma2.py, v5.23",
 )
 
+# Alone, or with SigLIP's vision tower: of the Hub's files, as transformers 5 writes it, and as it has it in
+# memory. The tower's config is apart, the text's may leave out all heads.
 GEMMA3 = FamilySpec(
     name="gemma3",
-    model_types=("gemma3_text",),
+    model_types=("gemma3_text", "gemma3"),
     prefixes=INSIDE,
-    patterns=(*_LLAMA, matrix("language_model.lm_head.weight", Group.UNEMBEDDING)),
+    patterns=(
+        *_LLAMA,
+        matrix("language_model.lm_head.weight", Group.UNEMBEDDING),
+        *vision_tower("vision_tower.vision_model."),
+        *vision_tower("vision_tower."),
+        *vision_tower("model.vision_tower.vision_model."),
+        *vision_tower("model.vision_tower."),
+        # A parameter that the image's features are multiplied with from the left.
+        *(
+            matrix(f"{before}multi_modal_projector.mm_input_projection_weight", Group.OTHER, transposed=True)
+            for before in ("", "model.")
+        ),
+    ),
     ignored=LLAMA_BUFFERS,
+    stack_keys={"vision": nested_sizes("vision_config")},
     head_norm=_HEAD_NORM,
-    reference="transformers/models/gemma3/modeling_gemma3.py, v5.23",
+    reference="transformers/models/gemma3/modeling_gemma3.py, siglip/modeling_siglip.py, v5.23",
 )
 
 STABLELM = FamilySpec(
