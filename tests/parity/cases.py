@@ -14,6 +14,7 @@ from tests.parity.models import (
     Paths,
     cases,
 )
+from tests.parity.text_cases import TEXTS
 
 _COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 _SIZES = {
@@ -333,4 +334,4 @@ GATED: list[Case] = [
     ),
 ]
 
-CASES = [*ENCODERS, *GPT2_NAMES, *INTERLEAVED, *PLAIN, *GATED]
+CASES = [*ENCODERS, *GPT2_NAMES, *INTERLEAVED, *PLAIN, *GATED, *TEXTS]

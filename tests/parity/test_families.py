@@ -8,6 +8,7 @@ import weightscope
 from tests.oracles import singular_values
 from tests.parity.cases import CASES
 from tests.parity.models import HEADS, LAYERS, Case, build
+from tests.parity.remote_code import REFERENCES
 from weightscope.families.registry import FAMILIES
 
 
@@ -33,8 +34,9 @@ def saved(request, tmp_path):
 
 
 def test_every_family_has_a_case():
-    by_formula = {"phi-msft"}  # test_old_spellings.py
-    assert {case.family for case in CASES} | by_formula == set(FAMILIES)
+    by_formula = {"phi-msft", *REFERENCES}  # test_old_spellings.py, test_remote_code.py
+    without_attention = {"mamba"}  # test_state_space.py
+    assert {case.family for case in CASES} | by_formula | without_attention == set(FAMILIES)
 
 
 def test_matrices_are_the_modules_weights(saved):

@@ -188,7 +188,7 @@ def _query_rows(
     for name, match in matches.items():
         if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
             continue
-        if match.pattern.group == Group.O:
+        if match.pattern.group == Group.O and match.layer is not None:  # elsewhere there may be several
             whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
             found[_attention(match, match.pattern, spec)] = whole.shape[1]
     return found
@@ -205,9 +205,12 @@ def _unusable(info: TensorInfo, match: Match | None) -> str:
         return f"packed {info.dtype} values, for which torch has no type"
     if info.elements == 0:
         return f"empty: shape {list(info.shape)}"
+    pattern = match.pattern if match else None
+    if isinstance(pattern, MatrixPattern) and pattern.group == Group.CONV:
+        return ""  # its kernel has one dimension or more
     if len(info.shape) > 2 and match is not None:
         return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
-    if len(info.shape) == 3 and "conv" not in info.name.lower():
+    if len(info.shape) == 3 and ("conv" not in info.name.lower() or "expert" in info.name.lower()):
         return "three dimensions whose roles no family describes"
     return ""
 
@@ -244,12 +247,14 @@ def _matched(
         }
         if pattern.group == Group.QKV:
             parts[Group.QKV] = replace(whole, rows=_stacked(split))
+            if pattern.attention_kind == "cross":  # two inputs: nothing is multiplied by all three
+                del parts[Group.QKV]
     in_layer = match.layer is not None
     for group, part in parts.items():
         yield Matrix(
             stack=(pattern.stack or spec.stack) if in_layer else "",
             layer=match.layer,
-            attention_kind=pattern.attention_kind if in_layer and group in ATTENTION_GROUPS else "",
+            attention_kind=pattern.attention_kind if group in ATTENTION_GROUPS else "",
             group=group,
             expert="" if match.expert is None else str(match.expert),
             slices=(part,),
@@ -267,15 +272,18 @@ def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix
     """The matrices, if no two claim one place; of two guesses that do, the later one is no guess at all."""
     seen: dict[tuple[object, ...], Matrix] = {}
     settled: list[Matrix] = []
+    without_role: set[str] = set()
     for matrix in matrices:
         place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
-        if matrix.layer is None or place not in seen:  # outside the layers several may share a group
+        # Outside the layers several may share a group, and within one of them those without a role.
+        if matrix.layer is None or matrix.group in (Group.OTHER, Group.CONV) or place not in seen:
             seen[place] = matrix
             settled.append(matrix)
         elif spec.name == UNKNOWN:
-            settled.append(
-                replace(matrix, stack="", layer=None, attention_kind="", group=Group.OTHER, expert="")
-            )
+            if matrix.parameter not in without_role:  # once, although it may have been split
+                tensor = matrix.slices[0].tensor
+                settled.append(_unmatched(tensor))
+                without_role.add(tensor.name)
         else:
             raise FamilyMismatch(
                 f"The tensors were given their roles by family {spec.name!r}.",

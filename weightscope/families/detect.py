@@ -13,7 +13,7 @@ from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import read_sizes
-from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher
+from weightscope.families.spec import FamilySpec, Group, MatrixPattern, NameMatcher
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
@@ -51,13 +51,14 @@ def detect_family(
             )
         return Detection(spec=asked)
     model_type = config.get("model_type")
-    for spec in FAMILIES.values():
-        if model_type in spec.model_types:
-            if _layer_patterns_found(index, spec):
-                return Detection(spec=spec)
-            return _unknown(
-                index, f"config.json says {brief(model_type)}, but no tensor has that family's names."
-            )
+    named = [spec for spec in FAMILIES.values() if model_type in spec.model_types]
+    for spec in named:  # more than one have some types, and no name in common
+        if _layer_patterns_found(index, spec):
+            return Detection(spec=spec)
+    if named:
+        return _unknown(
+            index, f"config.json says {brief(model_type)}, but no tensor has that family's names."
+        )
     if isinstance(model_type, str) and model_type:
         return _unknown(index, f"The model_type {brief(model_type)} is not registered.")
     if (best := _best_by_name(index, config)) is not None:
@@ -77,9 +78,9 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
     """
     index = _one_layer(index)
     found = {name: _layer_patterns_found(index, spec) for name, spec in FAMILIES.items()}
-    whole = [spec for name, spec in FAMILIES.items() if found[name] == _layer_patterns(spec)]
-    most = max((found[spec.name] for spec in whole), default=0)
-    named = [spec for spec in whole if found[spec.name] == most]
+    whole = [spec for name, spec in FAMILIES.items() if _layer_patterns(spec) <= found[name]]
+    most = max((len(found[spec.name]) for spec in whole), default=0)
+    named = [spec for spec in whole if len(found[spec.name]) == most]
     if len(named) < 2:
         return next(iter(named), None)
     meanings: dict[str, frozenset[object]] = {}
@@ -114,10 +115,7 @@ def _one_layer(index: TensorIndex) -> TensorIndex:
 
 def _unknown(index: TensorIndex, why: str) -> Detection:
     spec = guess_family(index)
-    guesses = tuple(
-        f"{pattern.template} -> {pattern.group}{' (transposed)' if pattern.transposed else ''}"
-        for pattern in spec.patterns
-    )
+    guesses = tuple(dict.fromkeys(map(_guessed, spec.patterns)))
     matcher = NameMatcher(spec)
     mute = [name for name, info in index.items() if len(info.shape) == 2 and not matcher.match(name)]
     unguessed = (
@@ -130,18 +128,32 @@ def _unknown(index: TensorIndex, why: str) -> Detection:
     )
 
 
-def _layer_patterns(spec: FamilySpec) -> int:
-    return sum("{layer}" in pattern.template for pattern in spec.patterns)
+def _guessed(pattern: MatrixPattern) -> str:
+    """A line for a template; convolutions that differ in numbers share one."""
+    template = pattern.template
+    if pattern.group == Group.CONV:
+        template = _NUMBER.sub("*", template)
+    how = [pattern.layout] if pattern.layout else []
+    how += ["cross attention"] if pattern.attention_kind == "cross" else []
+    how += ["transposed"] if pattern.transposed else []
+    return f"{template} -> {pattern.group}" + (f" ({', '.join(how)})" if how else "")
 
 
-def _layer_patterns_found(index: TensorIndex, spec: FamilySpec) -> int:
-    """How many of the family's layer templates occur in the checkpoint."""
+def _layer_patterns(spec: FamilySpec) -> set[str]:
+    """The family's layer templates that none of its checkpoints is without."""
+    return {pattern.template for pattern in spec.patterns if _in_layers(pattern) and not pattern.optional}
+
+
+def _in_layers(pattern: MatrixPattern) -> bool:
+    return "{layer}" in pattern.template
+
+
+def _layer_patterns_found(index: TensorIndex, spec: FamilySpec) -> set[str]:
+    """Those of the family's layer templates that occur in the checkpoint."""
     matcher = NameMatcher(spec)
     matches = (matcher.match(name) for name in index)
-    return len(
-        {
-            match.pattern.template
-            for match in matches
-            if match and match.layer is not None and isinstance(match.pattern, MatrixPattern)
-        }
-    )
+    return {
+        match.pattern.template
+        for match in matches
+        if match and match.layer is not None and isinstance(match.pattern, MatrixPattern)
+    }

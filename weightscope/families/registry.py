@@ -10,6 +10,8 @@ from weightscope.families.entries import (
     gpt2_names,
     interleaved_decoders,
     plain_decoders,
+    remote_decoders,
+    state_space,
 )
 from weightscope.families.spec import FamilySpec
 
@@ -24,6 +26,7 @@ _ALL = (
     encoders.DEBERTA_V2,
     encoders.MODERNBERT,
     gpt2_names.GPT2,
+    gpt2_names.OPENAI_GPT,
     gpt2_names.GPT_BIGCODE,
     gpt2_names.GPTJ,
     gpt2_names.GPT_NEO,
@@ -52,6 +55,13 @@ _ALL = (
     gated_decoders.SMOLLM3,
     gated_decoders.PHI3,
     gated_decoders.GLM4,
+    remote_decoders.QWEN,
+    remote_decoders.INTERNLM2,
+    remote_decoders.BAICHUAN,
+    remote_decoders.CHATGLM,
+    remote_decoders.CHATGLM2,
+    remote_decoders.CONSOLIDATED,
+    state_space.MAMBA,
 )
 FAMILIES: dict[str, FamilySpec] = {spec.name: spec for spec in _ALL}
 """Every family by name, in the order in which names are tried."""

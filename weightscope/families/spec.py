@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from weightscope.errors import UnknownFamily
-from weightscope.families.layouts import GATED_LAYOUTS, LAYOUTS
+from weightscope.families.layouts import GATED_LAYOUTS, KEY_VALUE_LAYOUTS, LAYOUTS
 
 
 class Group(StrEnum):
@@ -62,6 +62,8 @@ def _check_template(template: str) -> None:
 
 
 def _whole_of(layout: str) -> Group:
+    if layout in KEY_VALUE_LAYOUTS:
+        return Group.K
     return Group.M1 if layout in GATED_LAYOUTS else Group.QKV
 
 
@@ -72,7 +74,8 @@ class MatrixPattern:
     template: str
     """Name with `{prefix}`, `{layer}`, `{expert}` where they stand."""
     group: Group
-    """The role; for fused queries, keys and values `QKV`, for a fused gate and up `M1`."""
+    """The role; for fused queries, keys and values `QKV`, for fused keys and values `K`, for a fused gate and
+    up `M1`."""
     transposed: bool = False
     """Whether the file stores (in_features, out_features), as Conv1D does."""
     layout: str | None = None
@@ -81,6 +84,9 @@ class MatrixPattern:
     """`encoder`, `decoder` …; empty for the family's own."""
     attention_kind: str = "self"
     """`self` or `cross`; ignored outside attention groups."""
+    optional: bool = False
+    """Whether checkpoints of the family may be without it, as decoders without an encoder are without cross
+    attention."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 
@@ -103,6 +109,8 @@ class MatrixPattern:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The roles that its tensors have, the parts of a fused one included where the whole has none."""
+        if self.layout in KEY_VALUE_LAYOUTS:
+            return (Group.K, Group.V)
         return (self.group, Group.G) if self.layout in GATED_LAYOUTS else (self.group,)
 
 

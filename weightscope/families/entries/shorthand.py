@@ -10,10 +10,25 @@ FREQUENCIES = "rotary frequencies"
 
 
 def matrix(
-    template: str, group: Group, *, transposed: bool = False, layout: str | None = None, stack: str = ""
+    template: str,
+    group: Group,
+    *,
+    transposed: bool = False,
+    layout: str | None = None,
+    stack: str = "",
+    attention_kind: str = "self",
+    optional: bool = False,
 ) -> MatrixPattern:
     """One pattern."""
-    return MatrixPattern(template=template, group=group, transposed=transposed, layout=layout, stack=stack)
+    return MatrixPattern(
+        template=template,
+        group=group,
+        transposed=transposed,
+        layout=layout,
+        stack=stack,
+        attention_kind=attention_kind,
+        optional=optional,
+    )
 
 
 def linears(container: str, roles: Mapping[str, Group], *, stack: str = "") -> tuple[MatrixPattern, ...]:
