@@ -18,7 +18,8 @@ from weightscope.errors import CheckpointFormatError
 CASE = next(case for case in CASES if case.name == "mistral_with_head")
 NAMES = {
     "model.embed_tokens": "tok_embeddings", "model.norm": "norm", "lm_head": "output",
-    "self_attn.": "attention.", "q_proj": "wq", "k_proj": "wk", "v_proj": "wv", "o_proj": "wo", "mlp.gate_proj": "feed_forward.w1",
+    "self_attn.": "attention.", "q_proj": "wq", "k_proj": "wk", "v_proj": "wv", "o_proj": "wo",
+    "mlp.gate_proj": "feed_forward.w1",
     "mlp.up_proj": "feed_forward.w3", "mlp.down_proj": "feed_forward.w2", "input_layernorm": "attention_norm",
     "post_attention_layernorm": "ffn_norm", "model.layers": "layers",
 }  # fmt: skip

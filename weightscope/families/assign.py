@@ -185,6 +185,8 @@ def _query_rows(
 ) -> dict[tuple[str, int | None, str], int]:
     """For each attention the features that its output O reads, one for each row of Q."""
     found: dict[tuple[str, int | None, str], int] = {}
+    if spec.name == UNKNOWN:  # two attentions may have been guessed into one place
+        return found
     for name, match in matches.items():
         if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
             continue

@@ -72,12 +72,13 @@ def guess_family(index: TensorIndex) -> FamilySpec:
                 patterns[template] = MatrixPattern(template=template, group=Group.CONV)
         elif role := of_torch.get(info.name) or _role(info.name):
             leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
+            earlier = patterns.get(template)
             patterns[template] = MatrixPattern(
                 template=template,
                 group=role.group,
                 attention_kind=role.attention_kind,
                 transposed=conv1d and leaf in _CONV1D_LEAVES,
-                layout=role.layout,
+                layout=role.layout if earlier is None or earlier.layout == role.layout else None,
                 stack=_stack(info.name) or role.stack,
             )
     return FamilySpec(
