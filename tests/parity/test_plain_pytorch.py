@@ -319,13 +319,22 @@ def test_other_tensors_of_three_dimensions_are_no_convolutions(tmp_path, name):
     state = {name: torch.randn(THREE_DIMENSIONS[name]), "fc.weight": torch.randn(3, 4)}
     with weightscope.open_checkpoint(write_checkpoint(tmp_path, state)) as checkpoint:
         assert groups(checkpoint) == {"other"}
-        assert [entry.tensor.name for entry in checkpoint.skipped] == [name]
+        assert_complete(checkpoint)
 
 
 def test_a_normalisation_over_three_dimensions_is_no_convolution(tmp_path):
     with weightscope.open_checkpoint(saved(tmp_path, nn.LayerNorm([3, 4, 5]))) as checkpoint:
         assert not checkpoint.matrices
         assert_complete(checkpoint)
+
+
+def test_magnitudes_of_a_normalised_weight_are_no_matrix(tmp_path):
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 6, 3)))
+    with weightscope.open_checkpoint(saved(tmp_path, model)) as checkpoint:
+        (matrix,) = checkpoint.matrices
+        assert (str(matrix.group), matrix.shape) == ("conv", (6, 12))
+        direction = "0.parametrizations.weight.original1"
+        assert [entry.reason for entry in checkpoint.skipped] == [f"magnitudes of {direction}"]
 
 
 def test_the_table_of_a_live_module_is_that_of_its_file(tmp_path):

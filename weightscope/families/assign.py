@@ -207,12 +207,11 @@ def _unusable(info: TensorInfo, match: Match | None) -> str:
         return f"packed {info.dtype} values, for which torch has no type"
     if info.elements == 0:
         return f"empty: shape {list(info.shape)}"
-    pattern = match.pattern if match else None
-    if isinstance(pattern, MatrixPattern) and pattern.group == Group.CONV:
-        return ""  # its kernel has one dimension or more
-    if len(info.shape) > 2 and match is not None:
-        return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
-    if len(info.shape) == 3 and ("conv" not in info.name.lower() or "expert" in info.name.lower()):
+    pattern = match.pattern if match and isinstance(match.pattern, MatrixPattern) else None
+    if len(info.shape) > 2 and pattern is not None and pattern.group != Group.CONV:
+        return f"{len(info.shape)} dimensions where the family's {pattern.template!r} has 2"
+    name = info.name.lower()
+    if len(info.shape) == 3 and match is None and ("conv" not in name or "expert" in name):
         return "three dimensions whose roles no family describes"
     return ""
 

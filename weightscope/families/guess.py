@@ -7,7 +7,7 @@ and V cannot be seen in a name, unless it is that of torch's own attention (`gue
 import re
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
-from weightscope.families.guess_torch import Role, is_convolution, is_vector_of_attention, torch_roles
+from weightscope.families.guess_torch import Role, is_convolution, torch_roles, why_no_matrix
 from weightscope.families.spec import FamilySpec, Group, IgnoredPattern, MatrixPattern
 
 UNKNOWN = "unknown"
@@ -65,8 +65,8 @@ def guess_family(index: TensorIndex) -> FamilySpec:
         template = _template(info.name)
         if re.search(r"\.(masked_)?bias$|mask$", info.name):
             ignored[template] = IgnoredPattern(template=template, reason="by its name a mask or bias buffer")
-        elif is_vector_of_attention(info):
-            ignored[template] = IgnoredPattern(template=template, reason="a vector kept in three dimensions")
+        elif reason := why_no_matrix(index, info):
+            ignored[template] = IgnoredPattern(template=template, reason=reason)
         elif len(info.shape) > 2:
             if is_convolution(index, info):
                 patterns[template] = MatrixPattern(template=template, group=Group.CONV)

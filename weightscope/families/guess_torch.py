@@ -14,6 +14,8 @@ from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.families.spec import Group
 
 _CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
+# weight_norm of torch.nn.utils and of torch.nn.utils.parametrizations.
+_NORMALISED = (("weight_g", "weight_v"), ("weight.original0", "weight.original1"))
 _ATTENTION = re.compile(r"(?:(.*)\.)?(?:in_proj_weight|q_proj_weight)")
 
 
@@ -67,9 +69,19 @@ def _attention(index: TensorIndex, module: str | None) -> Iterator[tuple[str, Ro
         yield name, Role(group=group, attention_kind=kind, layout=layout, stack=stack)
 
 
-def is_vector_of_attention(info: TensorInfo) -> bool:
-    """Whether it is the `bias_k` or `bias_v` of an `nn.MultiheadAttention`, which are (1, 1, width)."""
-    return bool(re.search(r"(?:^|\.)bias_[kv]$", info.name)) and info.shape[:-1] == (1, 1)
+def why_no_matrix(index: TensorIndex, info: TensorInfo) -> str:
+    """Why a tensor of two dimensions or more is a vector after all; empty if it is none.
+
+    `bias_k` and `bias_v` of an `nn.MultiheadAttention` are (1, 1, width). A normalised weight has its
+    magnitudes, of as many dimensions, beside its direction.
+    """
+    if re.search(r"(?:^|\.)bias_[kv]$", info.name) and info.shape[:-1] == (1, 1):
+        return "a vector kept in three dimensions"
+    for magnitudes, direction in _NORMALISED:
+        beside = f"{info.name.removesuffix(magnitudes)}{direction}"
+        if info.name.endswith(magnitudes) and beside in index and info.elements == info.shape[0]:
+            return f"magnitudes of {beside}"
+    return ""
 
 
 def is_convolution(index: TensorIndex, info: TensorInfo) -> bool:
@@ -83,9 +95,9 @@ def is_convolution(index: TensorIndex, info: TensorInfo) -> bool:
         return True
     if re.search(r"expert|moe|bilinear", name):
         return False
-    bias = index.get(f"{info.name.removesuffix('weight')}bias")
-    is_weight = name == "weight" or name.endswith(".weight")
-    return "conv" in name or (is_weight and (bias is None or len(bias.shape) == 1))
+    module = re.fullmatch(r"(.*\.)?(?:parametrizations\.weight\.original1|weight(?:_v)?)", info.name)
+    bias = index.get(f"{module[1] or ''}bias") if module else None
+    return "conv" in name or (module is not None and (bias is None or len(bias.shape) == 1))
 
 
 def _reads_two_widths(index: TensorIndex, module: str | None) -> bool:

@@ -85,8 +85,7 @@ class MatrixPattern:
     attention_kind: str = "self"
     """`self` or `cross`; ignored outside attention groups."""
     optional: bool = False
-    """Whether checkpoints of the family may be without it, as decoders without an encoder are without cross
-    attention."""
+    """Whether some models of the family have no such tensor: names alone tell the family without it."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 

@@ -22,7 +22,7 @@ _CONV1D_CROSS = (
         "{prefix}h.{layer}.crossattention.q_attn.weight",
         Group.Q,
         transposed=True,
-        attention_kind="cross",
+        kind="cross",
         optional=True,
     ),
     matrix(
@@ -30,14 +30,14 @@ _CONV1D_CROSS = (
         Group.K,
         transposed=True,
         layout="key_then_value",
-        attention_kind="cross",
+        kind="cross",
         optional=True,
     ),
     matrix(
         "{prefix}h.{layer}.crossattention.c_proj.weight",
         Group.O,
         transposed=True,
-        attention_kind="cross",
+        kind="cross",
         optional=True,
     ),
 )

@@ -16,7 +16,7 @@ def matrix(
     transposed: bool = False,
     layout: str | None = None,
     stack: str = "",
-    attention_kind: str = "self",
+    kind: str = "self",
     optional: bool = False,
 ) -> MatrixPattern:
     """One pattern."""
@@ -26,7 +26,7 @@ def matrix(
         transposed=transposed,
         layout=layout,
         stack=stack,
-        attention_kind=attention_kind,
+        attention_kind=kind,
         optional=optional,
     )
 
