@@ -15,9 +15,10 @@ _FOLDERS = {
     "checkpoints": "dtypes json_bounds header_json header reference reading json_object listing folder "
     "source safetensors digests local memory pickled local_source patience transport remote ranges "
     "download hub_errors hub repository hub_source quantized stream",
-    "families.entries": "shorthand encoders gated_decoders gpt2_names interleaved_decoders plain_decoders "
-    "remote_decoders state_space",
-    "families": "registry family_file sizes guess_torch guess assign agreement detect select gather",
+    "families.entries": "shorthand encoders gated_decoders gpt2_names interleaved_decoders mixtures "
+    "plain_decoders remote_decoders state_space",
+    "families": "registry family_file sizes guess_torch guess matrix places experts assign agreement detect "
+    "select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "

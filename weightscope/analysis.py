@@ -13,7 +13,7 @@ from weightscope.checkpoint import Checkpoint, open_checkpoint
 from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS
 from weightscope.coverage import coverage, skipped_table
 from weightscope.errors import OptionError
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 from weightscope.families.select import parse_groups, parse_layers
 from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec
 from weightscope.options import DEFAULT_EPSILON, Options

@@ -13,10 +13,12 @@ from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
 from weightscope.errors import SelectionError
 from weightscope.families.agreement import check_heads
-from weightscope.families.assign import Assignment, Matrix, Skipped, assign
+from weightscope.families.assign import Assignment, Skipped, assign
 from weightscope.families.detect import Detection, detect_family
+from weightscope.families.experts import check_experts
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
+from weightscope.families.matrix import Matrix
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, read_sizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec
@@ -72,6 +74,12 @@ class Checkpoint:
         """Every tensor of two or more dimensions that is in no matrix, with the reason."""
         return self.assignment.skipped
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the transformer blocks, sorted, but of those beyond the ones that the config counts."""
+        beyond = self.detection.spec.stack_beyond or None
+        return tuple(sorted({m.layer for m in self.matrices if m.layer is not None and m.stack != beyond}))
+
     @cached_property
     def sizes(self) -> ConfigSizes:
         """The sizes config.json states."""
@@ -80,18 +88,20 @@ class Checkpoint:
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        spec, counts = self.detection.spec, self.sizes.head_counts
-        assignment = assign(self.tensors, spec, counts, self.source.tied)
+        spec, sizes = self.detection.spec, self.sizes
+        assignment = assign(self.tensors, spec, sizes, self.source.tied)
         if spec.name != UNKNOWN:
-            check_heads(assignment, counts)
+            check_heads(assignment, sizes.head_counts)
+            check_experts(assignment.matrices, spec.name, stated=sizes.experts)
         return assignment
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        layers = len({m.layer for m in self.matrices if m.layer is not None})
+        layers = len(self.layers)
         stated = self.sizes.layers
-        one_stack = len({m.stack for m in self.matrices if m.layer is not None}) == 1
+        beyond = self.detection.spec.stack_beyond
+        one_stack = len({m.stack for m in self.matrices if m.layer is not None and m.stack != beyond}) == 1
         contradiction = (
             (f"config.json states {stated} layers and the tensors have {layers}.",)
             if stated and one_stack and stated != layers
@@ -134,9 +144,8 @@ class Checkpoint:
         from weightscope.families.gather import slice_of
 
         parts = self.find(**key).slices
-        tensors = {part.tensor.name: part.tensor for part in parts}
-        read = {name: self.source.read(info) for name, info in tensors.items()}
-        pieces = [slice_of(read[part.tensor.name], part) for part in parts]
+        read = {info: self.source.read(info) for info in dict.fromkeys(part.tensor for part in parts)}
+        pieces = [slice_of(read[part.tensor], part) for part in parts]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def svd(self, *, k: int = 32, **key: Any) -> TruncatedSVD:

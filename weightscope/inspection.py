@@ -9,7 +9,7 @@ from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Unpack
 
 from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 from weightscope.families.spec import Group, IgnoredPattern, NameMatcher
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         architectures=tuple(_printable(name) for name in architectures[:_MOST_ARCHITECTURES])
         if isinstance(architectures, list)
         else (),
-        layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
+        layers=len(checkpoint.layers) or sizes.layers,
         model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
         feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
         heads=heads,

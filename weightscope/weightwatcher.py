@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 from weightscope.table import Column, build_table
 
 if TYPE_CHECKING:

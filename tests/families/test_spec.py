@@ -73,7 +73,7 @@ def test_unknown_layout_is_refused():
 def test_registry_entries_are_whole(spec):
     groups = {pattern.group for pattern in spec.patterns}
     if spec.name != "mamba":  # without attention and feed-forward part
-        assert Group.QKV in groups or {Group.Q, Group.K, Group.V} <= groups
+        assert {Group.QKV, Group.KV_A} & groups or {Group.Q, Group.K, Group.V} <= groups
         assert {Group.O, Group.M1, Group.M2} <= groups
     assert Group.EMBEDDING in groups
     assert spec.reference

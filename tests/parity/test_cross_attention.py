@@ -85,6 +85,20 @@ def test_names_alone(model, tmp_path):
         assert_receives(checkpoint, model)
 
 
+def test_inside_a_model_of_no_known_family(model, tmp_path):
+    """As beside an encoder of pictures: Q, K and V of the cross attention are guessed."""
+    model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "vision-encoder-and-decoder"}')
+    with weightscope.open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.detection.spec.name == "unknown"
+        for layer, block in enumerate(model.base_model.h):
+            key, value = block.crossattention.c_attn.weight.T.split(HIDDEN)
+            query = block.crossattention.q_attn.weight.T
+            for group, weight in (("Q", query), ("K", key), ("V", value)):
+                found = checkpoint.matrix(layer=layer, attention_kind="cross", group=group)
+                assert torch.equal(found, weight)
+
+
 def test_value_before_key_does_not_pass(model, tmp_path, monkeypatch):
     right = LAYOUTS["key_then_value"]
 

@@ -7,6 +7,7 @@ import transformers as hf
 import weightscope
 from tests.oracles import singular_values
 from tests.parity.cases import CASES
+from tests.parity.mixtures import MIXTURES
 from tests.parity.models import HEADS, LAYERS, Case, build
 from tests.parity.remote_code import REFERENCES
 from weightscope.families.registry import FAMILIES
@@ -36,7 +37,9 @@ def saved(request, tmp_path):
 def test_every_family_has_a_case():
     by_formula = {"phi-msft", *REFERENCES}  # test_old_spellings.py, test_remote_code.py
     without_attention = {"mamba"}  # test_state_space.py
-    assert {case.family for case in CASES} | by_formula | without_attention == set(FAMILIES)
+    mixtures = {mixture.family for mixture in MIXTURES.values()}
+    found = {case.family for case in CASES} | mixtures | by_formula | without_attention
+    assert found == set(FAMILIES)
 
 
 def test_matrices_are_the_modules_weights(saved):

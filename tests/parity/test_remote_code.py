@@ -10,7 +10,7 @@ from tests.parity.models import FEED_FORWARD, HEADS, HIDDEN, LAYERS, VOCABULARY
 from tests.parity.remote_code import REFERENCES, ChatGLMMLP
 from tests.parity.test_wrong_layouts import WRONG, WRONG_GATES, same_split
 from weightscope.errors import FamilyMismatch
-from weightscope.families.layouts import GATED_LAYOUTS, LAYOUTS, HeadCounts
+from weightscope.families.layouts import LAYOUTS, PARTS, HeadCounts
 from weightscope.families.registry import FAMILIES
 
 
@@ -94,7 +94,7 @@ def test_names_alone_mean_the_same(tmp_path, family):
 def wrong_layouts():
     for family, reference in REFERENCES.items():
         for right in {pattern.layout for pattern in FAMILIES[family].patterns} - {None}:
-            for name, wrong in (WRONG_GATES if right in GATED_LAYOUTS else WRONG).items():
+            for name, wrong in (WRONG_GATES if right in PARTS else WRONG).items():
                 if name != right:
                     yield pytest.param(family, reference, right, wrong, id=f"{family}-{name}")
 
@@ -107,7 +107,7 @@ def test_another_layout_does_not_pass(monkeypatch, tmp_path, family, reference, 
     query_rows = HEADS * reference.head_dim
     counts = HeadCounts(heads=HEADS, kv_heads=reference.kv_heads, query_rows=query_rows)
     rows = query_rows + 2 * reference.kv_heads * reference.head_dim
-    if right in GATED_LAYOUTS:
+    if right in PARTS:
         rows = 2 * FEED_FORWARD
     elif same_split(layout, right, None, rows, counts):
         pytest.skip("with these heads it is the same layout")

@@ -51,7 +51,7 @@ def all_streamed(checkpoint, groups=None):
     """A plan in which every matrix is read in blocks."""
     matrices = [m for m in checkpoint.matrices if groups is None or m.group in groups]
     plan = plan_sweep(matrices, checkpoint.tensors, budget=1)
-    streams = {info.name: stream_of(step) for step in plan.steps for info in step.tensors}
+    streams = {info: stream_of(step) for step in plan.steps for info in step.tensors}
     return plan_sweep(matrices, checkpoint.tensors, streams=streams)
 
 

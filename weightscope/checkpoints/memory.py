@@ -50,20 +50,29 @@ class MemorySource(Source):
         return cls(type(module).__name__, {**module.state_dict(), **turned}, found, notes=tuple(notes))
 
     def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
-        """The tensor itself, or a view of some of its rows, detached, wherever it lies."""
+        """The tensor itself, or a view of a part of it, detached, wherever it lies."""
         self._received += info.nbytes
-        tensor, whole = self._state[info.name].detach(), self.index[info.name]
-        if info.nbytes == whole.nbytes:
-            return tensor
-        first = (info.start - whole.start) // (whole.nbytes // whole.shape[0])
-        return tensor[first : first + info.shape[0]]
+        return self._view(info)
 
     def read_columns(
         self, info: TensorInfo, start: int, stop: int, into: torch.Tensor | None = None
     ) -> torch.Tensor:
         """A view of these columns wherever the tensor's layout allows one."""
         self._received += info.nbytes // info.elements * info.shape[0] * (stop - start)
-        return self._state[info.name].detach().reshape(info.shape[0], -1)[:, start:stop]
+        return self._view(info).reshape(info.shape[0], -1)[:, start:stop]
+
+    def _view(self, info: TensorInfo) -> torch.Tensor:
+        """Whatever the strides are: what follows one another in a file need not in memory."""
+        tensor, whole = self._state[info.name].detach(), self.index[info.name]
+        before, size = info.start - whole.start, whole.nbytes
+        while info.nbytes != size:
+            each = size // tensor.shape[0]
+            first, within = divmod(before, each)
+            if not within and info.nbytes % each == 0:
+                tensor = tensor[first : first + info.nbytes // each]
+                break
+            tensor, before, size = tensor[first], within, each
+        return tensor.reshape(info.shape)
 
     @property
     def received_bytes(self) -> int:

@@ -4,8 +4,9 @@ What is fused was checked where it was split (`layouts.py`); here are the projec
 """
 
 from weightscope.errors import FamilyMismatch
-from weightscope.families.assign import Assignment, Matrix
+from weightscope.families.assign import Assignment
 from weightscope.families.layouts import HeadCounts
+from weightscope.families.matrix import Matrix
 from weightscope.families.spec import FEED_FORWARD_GROUPS, Group
 
 _Block = dict[Group, Matrix]
@@ -42,7 +43,8 @@ def fits_together(assignment: Assignment) -> bool:
         widths |= {shapes[group][0] for group in (Group.O, Group.M2) if group in shapes}
         inner = {shapes[group][0] for group in (Group.M1, Group.G) if group in shapes}
         inner |= {shapes[Group.M2][1]} if Group.M2 in shapes else set()
-        heads = {shapes[Group.Q][0], shapes[Group.O][1]} if {Group.Q, Group.O} <= shapes.keys() else set()
+        apart = {Group.Q, Group.K, Group.O} <= shapes.keys()
+        heads = {shapes[Group.Q][0], shapes[Group.O][1]} if apart else set()
         if len(widths) > 1 or len(inner) > 1 or len(heads) > 1:
             return False
     return True
@@ -61,7 +63,8 @@ def _blocks(assignment: Assignment, stack: str) -> list[_Block]:
 def _head_problem(block: _Block, counts: HeadCounts) -> str:
     """What of a block's attention contradicts the head counts; empty if nothing does."""
     rows = {group: block[group].shape[0] for group in (Group.Q, Group.K, Group.V) if group in block}
-    if Group.Q in rows and Group.O in block and rows[Group.Q] != block[Group.O].shape[1]:
+    apart = Group.K in rows or Group.V in rows  # latent attention's heads of Q and of V differ
+    if apart and Group.Q in rows and Group.O in block and rows[Group.Q] != block[Group.O].shape[1]:
         return f"Q has {rows[Group.Q]} rows, and O reads {block[Group.O].shape[1]} features."
     head_dims: dict[str, int] = {}
     for group, height in rows.items():

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import prod
 from typing import Literal
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
+from weightscope.families.experts import experts_of
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
+from weightscope.families.matrix import Matrix, Slice
+from weightscope.families.places import Told, place_of, told_by_shapes
+from weightscope.families.sizes import MOST, ConfigSizes
 from weightscope.families.spec import (
     ATTENTION_GROUPS,
     FamilySpec,
@@ -27,75 +30,6 @@ from weightscope.families.spec import (
     NameMatcher,
 )
 
-# Layers and experts are table cells of 64 bits; a model of a billion of either does not exist.
-_MOST = 10**9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
-    """A part of a stored tensor, as the model uses it."""
-
-    tensor: TensorInfo
-    """Where it lies."""
-    transposed: bool = False
-    """Whether the tensor is stored (in_features, out_features)."""
-    rows: Rows | None = None
-    """Rows along out_features, transposition undone; None for all."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out_features, in_features)."""
-        first, rest = self.tensor.shape[0], prod(self.tensor.shape[1:])
-        out_features, in_features = (rest, first) if self.transposed else (first, rest)
-        return (out_features if self.rows is None else sum(map(len, self.rows))), in_features
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix:
-    """One row of the table before it has numbers."""
-
-    stack: str
-    """`encoder`, `decoder` …; empty outside the layers."""
-    layer: int | None
-    """Block, 0-based; None outside the layers."""
-    attention_kind: str
-    """`self`, `cross` or empty."""
-    group: Group
-    """The role."""
-    expert: str = ""
-    """Number of the expert, `shared`, or empty."""
-    head: int | None = None
-    """Number of the head; None for the whole matrix."""
-    slices: tuple[Slice, ...]
-    """What it is stacked from along out_features, in order."""
-
-    @property
-    def parameter(self) -> str:
-        """Full names of the tensors, joined by `+`."""
-        return "+".join(part.tensor.name for part in self.slices)
-
-    @property
-    def dtype(self) -> str:
-        """Stored element type; several joined by `+`."""
-        return "+".join(dict.fromkeys(part.tensor.dtype for part in self.slices))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out_features, in_features)."""
-        return sum(part.shape[0] for part in self.slices), self.slices[0].shape[1]
-
-    @property
-    def sort_key(self) -> tuple[object, ...]:
-        """The order of the table."""
-        expert = (1, 0) if self.expert == "shared" else (0, int(self.expert or -1))
-        place = -1 if self.layer is None else self.layer
-        order = tuple(Group).index(self.group)
-        head = -1 if self.head is None else self.head
-        # The empty attention_kind comes last, and matrices outside the layers after all layers: a
-        # block reads Q K V O QKV M1 G M2.
-        kind = ("self", "cross", "").index(self.attention_kind)
-        return (self.layer is None, self.stack, place, kind, order, expert, head, self.parameter)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
@@ -105,8 +39,9 @@ class Skipped:
     """Which."""
     reason: str
     """Why, in words."""
-    kind: Literal["buffer", "tied", "skipped"] = "skipped"
-    """A mask or position ids; a second name of weights that are analysed; or something that is missed."""
+    kind: Literal["buffer", "bias", "tied", "skipped"] = "skipped"
+    """A mask or position ids; biases of several experts; a second name of weights that are analysed; or
+    something that is missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +59,14 @@ class Assignment:
 
 
 def assign(
-    index: TensorIndex, spec: FamilySpec, counts: HeadCounts, tied: Mapping[str, str] | None = None
+    index: TensorIndex, spec: FamilySpec, sizes: ConfigSizes, tied: Mapping[str, str] | None = None
 ) -> Assignment:
     """Give every tensor of two or more dimensions its role.
 
     Args:
         index: The checkpoint's headers.
         spec: Its family.
-        counts: Head counts from its config, for fused layouts.
+        sizes: What its config states, for fused layouts and experts.
         tied: Other names of tensors in the index, for live models.
 
     Raises:
@@ -142,22 +77,23 @@ def assign(
     skipped: list[Skipped] = []
     buffers: set[str] = set()
     matches = {name: matcher.match(name) for name in index}
-    query_rows = _query_rows(index, matches, spec)
+    told = told_by_shapes(index, matches, spec, sizes)
     for info in index.values():
         match = matches[info.name]
-        if (match and isinstance(match.pattern, IgnoredPattern)) or ELEMENT_TYPES[info.dtype].kind != "float":
+        ignored = match is not None and isinstance(match.pattern, IgnoredPattern)
+        trained = ignored and match is not None and getattr(match.pattern, "trained", False)
+        if (ignored and not trained) or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
         if len(info.shape) < 2:
             continue
         if reason := _unusable(info, match):
-            kind: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
-            skipped.append(Skipped(tensor=info, reason=reason, kind=kind))
+            untrained: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
+            skipped.append(Skipped(tensor=info, reason=reason, kind="bias" if trained else untrained))
         elif match is None:
             matrices.append(_unmatched(info))
         else:
             assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
-            own = replace(counts, query_rows=query_rows.get(_attention(match, match.pattern, spec)))
-            matrices.extend(_matched(info, match, match.pattern, spec, own))
+            matrices.extend(_matched(info, match, match.pattern, spec, sizes, told))
     for info in index.unindexed:
         if len(info.shape) >= 2:
             skipped.append(Skipped(tensor=info, reason=f"in {info.shard} but not named by the index"))
@@ -176,26 +112,6 @@ def assign(
     )
 
 
-def _attention(match: Match, pattern: MatrixPattern, spec: FamilySpec) -> tuple[str, int | None, str]:
-    return pattern.stack or spec.stack, match.layer, pattern.attention_kind
-
-
-def _query_rows(
-    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec
-) -> dict[tuple[str, int | None, str], int]:
-    """For each attention the features that its output O reads, one for each row of Q."""
-    found: dict[tuple[str, int | None, str], int] = {}
-    if spec.name == UNKNOWN:  # two attentions may have been guessed into one place
-        return found
-    for name, match in matches.items():
-        if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
-            continue
-        if match.pattern.group == Group.O and match.layer is not None:  # elsewhere there may be several
-            whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
-            found[_attention(match, match.pattern, spec)] = whole.shape[1]
-    return found
-
-
 def _unusable(info: TensorInfo, match: Match | None) -> str:
     """Why a tensor can be no matrix; empty if it can."""
     element = ELEMENT_TYPES[info.dtype]
@@ -207,13 +123,20 @@ def _unusable(info: TensorInfo, match: Match | None) -> str:
         return f"packed {info.dtype} values, for which torch has no type"
     if info.elements == 0:
         return f"empty: shape {list(info.shape)}"
-    pattern = match.pattern if match and isinstance(match.pattern, MatrixPattern) else None
-    if len(info.shape) > 2 and pattern is not None and pattern.group != Group.CONV:
-        return f"{len(info.shape)} dimensions where the family's {pattern.template!r} has 2"
+    if len(info.shape) > 2 and match is not None and not _may_have_more_dimensions(info, match):
+        return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
     name = info.name.lower()
-    if len(info.shape) == 3 and match is None and ("conv" not in name or "expert" in name):
+    if match is None and len(info.shape) == 3 and ("conv" not in name or "expert" in name):
         return "three dimensions whose roles no family describes"
     return ""
+
+
+def _may_have_more_dimensions(info: TensorInfo, match: Match) -> bool:
+    """Whether a tensor of three dimensions or more can be what it was taken for."""
+    pattern = match.pattern
+    if not isinstance(pattern, MatrixPattern):
+        return False
+    return pattern.group == Group.CONV or (pattern.expert == "stacked" and len(info.shape) == 3)
 
 
 def _unmatched(info: TensorInfo) -> Matrix:
@@ -222,44 +145,69 @@ def _unmatched(info: TensorInfo) -> Matrix:
 
 
 def _matched(
-    info: TensorInfo, match: Match, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
+    info: TensorInfo,
+    match: Match,
+    pattern: MatrixPattern,
+    spec: FamilySpec,
+    sizes: ConfigSizes,
+    told: Told,
 ) -> Iterator[Matrix]:
-    if (match.layer or 0) > _MOST or (match.expert or 0) > _MOST:
+    if (match.layer or 0) > MOST or (match.expert or 0) > MOST:
         raise FamilyMismatch(
             f"Tensor {info.name!r} was read as family {spec.name!r}.",
             "The number of its layer or expert is beyond any model.",
             "Rename it, or describe the checkpoint in a family file and pass it with --family.",
         )
+    stack, layer, kind = place = place_of(match, pattern, spec, sizes)
+    expert = pattern.expert if match.expert is None else str(match.expert)
+    pieces = {expert: info}
+    if pattern.expert == "stacked":
+        routed = told.routed.get((stack, layer, ""))
+        experts = experts_of(info, spec.name, stated=sizes.experts, routed=routed)
+        pieces = {str(number): piece for number, piece in enumerate(experts)}
+    for number, piece in pieces.items():
+        counts = replace(
+            sizes.head_counts,
+            query_rows=told.query_rows.get(place),
+            latent_rows=told.latent_rows.get(place),
+        )
+        for group, part in _parts(piece, pattern, spec, counts).items():
+            yield Matrix(
+                stack="" if layer is None else stack,
+                layer=layer,
+                attention_kind=kind if group in ATTENTION_GROUPS else "",
+                group=group,
+                expert=number,
+                slices=(part,),
+            )
+
+
+def _parts(
+    info: TensorInfo, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
+) -> dict[Group, Slice]:
+    """A tensor's matrices by their roles: itself, or what its layout splits it into."""
     whole = Slice(tensor=info, transposed=pattern.transposed)
     parts: dict[Group, Slice] = {pattern.group: whole}
-    if pattern.layout is not None:
-        try:
-            split = LAYOUTS[pattern.layout](whole.shape[0], counts)
-        except LayoutError as error:
-            raise FamilyMismatch(
-                f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
-                f"what family {spec.name!r} says.",
-                str(error),
-                "Check the head counts in config.json, or pass another family with --family.",
-            ) from None
-        parts |= {
-            Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
-            for part, rows in split.items()
-        }
-        if pattern.group == Group.QKV:
-            parts[Group.QKV] = replace(whole, rows=_stacked(split))
-            if pattern.attention_kind == "cross":  # two inputs: nothing is multiplied by all three
-                del parts[Group.QKV]
-    in_layer = match.layer is not None
-    for group, part in parts.items():
-        yield Matrix(
-            stack=(pattern.stack or spec.stack) if in_layer else "",
-            layer=match.layer,
-            attention_kind=pattern.attention_kind if group in ATTENTION_GROUPS else "",
-            group=group,
-            expert="" if match.expert is None else str(match.expert),
-            slices=(part,),
-        )
+    if pattern.layout is None:
+        return parts
+    try:
+        split = LAYOUTS[pattern.layout](whole.shape[0], counts)
+    except LayoutError as error:
+        raise FamilyMismatch(
+            f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
+            f"what family {spec.name!r} says.",
+            str(error),
+            "Check the head counts in config.json, or pass another family with --family.",
+        ) from None
+    parts |= {
+        Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
+        for part, rows in split.items()
+    }
+    if pattern.group == Group.QKV:
+        parts[Group.QKV] = replace(whole, rows=_stacked(split))
+        if pattern.attention_kind == "cross":  # two inputs: nothing is multiplied by all three
+            del parts[Group.QKV]
+    return parts
 
 
 def _stacked(split: Mapping[str, Rows]) -> Rows | None:
@@ -276,8 +224,8 @@ def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix
     without_role: set[str] = set()
     for matrix in matrices:
         place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
-        # Outside the layers several may share a group, and within one of them those without a role.
-        if matrix.layer is None or matrix.group in (Group.OTHER, Group.CONV) or place not in seen:
+        alone = matrix.layer is not None and matrix.group not in (Group.OTHER, Group.CONV)
+        if not alone or place not in seen:
             seen[place] = matrix
             settled.append(matrix)
         elif spec.name == UNKNOWN:

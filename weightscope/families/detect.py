@@ -86,9 +86,9 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
     meanings: dict[str, frozenset[object]] = {}
     for spec in named:
         try:
-            counts = read_sizes(config, spec).head_counts
-            assignment = assign(index, spec, counts)
-            check_heads(assignment, counts)
+            sizes = read_sizes(config, spec)
+            assignment = assign(index, spec, sizes)
+            check_heads(assignment, sizes.head_counts)
         except FamilyMismatch:
             continue
         if fits_together(assignment):

@@ -24,7 +24,7 @@ _ROLES: tuple[tuple[str, Group], ...] = (
         r"(qkv|qkv_proj|query_key_value|c_attn|Wqkv|wqkv|in_proj_weight|W_pack|(attn|attention)(\.\w+)*\.in_proj)$",
         Group.QKV,
     ),
-    (r"(^|[._])(q|q_proj|query|q_lin|wq|to_q|query_proj)$", Group.Q),
+    (r"(^|[._])(q|q_proj|query|q_lin|wq|to_q|query_proj|q_attn)$", Group.Q),
     (r"(^|[._])(k|k_proj|key|k_lin|wk|to_k|key_proj)$", Group.K),
     (r"(^|[._])(v|v_proj|value|v_lin|wv|to_v|value_proj)$", Group.V),
     (
@@ -47,7 +47,7 @@ _ROLES: tuple[tuple[str, Group], ...] = (
 _CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
 # Families have below a hundred; names that follow no rule would each be one of their own.
 _MOST_TEMPLATES = 1000
-_CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj")
+_CONV1D_LEAVES = ("c_attn", "q_attn", "c_fc", "c_proj")
 
 
 def guess_family(index: TensorIndex) -> FamilySpec:
@@ -66,11 +66,11 @@ def guess_family(index: TensorIndex) -> FamilySpec:
         if re.search(r"\.(masked_)?bias$|mask$", info.name):
             ignored[template] = IgnoredPattern(template=template, reason="by its name a mask or bias buffer")
         elif reason := why_no_matrix(index, info):
-            ignored[template] = IgnoredPattern(template=template, reason=reason)
+            ignored[template] = IgnoredPattern(template=template, reason=reason, trained=True)
         elif len(info.shape) > 2:
             if is_convolution(index, info):
                 patterns[template] = MatrixPattern(template=template, group=Group.CONV)
-        elif role := of_torch.get(info.name) or _role(info.name):
+        elif role := of_torch.get(info.name) or _fused_keys(info) or _role(info.name):
             leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
             earlier = patterns.get(template)
             patterns[template] = MatrixPattern(
@@ -96,6 +96,14 @@ def _template(name: str) -> str:
     if match := _LAYER.search(name):
         name = f"{name[: match.start(1)]}{{layer}}{name[match.end(1) :]}"
     return name
+
+
+def _fused_keys(info: TensorInfo) -> Role | None:
+    """GPT-2's cross attention, whose c_attn is [K | V]: told by its name and its width."""
+    wide = len(info.shape) == 2 and info.shape[1] == 2 * info.shape[0]
+    if wide and info.name.endswith("c_attn.weight") and _CROSS.search(info.name):
+        return Role(group=Group.K, attention_kind="cross", layout="key_then_value")
+    return None
 
 
 def _role(name: str) -> Role | None:

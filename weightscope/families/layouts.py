@@ -22,6 +22,16 @@ class HeadCounts:
     """Rows of a head; None where the config does not say."""
     query_rows: int | None = None
     """Rows of Q, which are the features that the attention output O reads; None where there is no O."""
+    latent_rows: int | None = None
+    """Features that K_B and V_B read, which are rows of KV_A; None where there is no K_B."""
+    latent_dim: int | None = None
+    """Rows of KV_A as the config states them."""
+    key_dim: int | None = None
+    """Rows of a head of K_B as the config states them."""
+    value_dim: int | None = None
+    """Rows of a head of V_B as the config states them."""
+    rotary_dim: int | None = None
+    """Rows of K_R as the config states them."""
 
 
 class LayoutError(ValueError):
@@ -59,12 +69,9 @@ def _checked_counts(rows: int, counts: HeadCounts) -> tuple[int, int, int]:
                 f"{rows} rows do not divide into {heads} query heads of {head_dim} and as many key as value "
                 "heads."
             )
-    for stated, found, what in (
-        (counts.kv_heads, kv_heads, "key and value heads"),
-        (counts.head_dim, head_dim, "rows a head"),
-    ):
-        if stated not in (None, found):
-            raise LayoutError(f"{rows} rows make {found} {what}, and the config says {stated}.")
+    _agree(
+        rows, (counts.kv_heads, kv_heads, "key and value heads"), (counts.head_dim, head_dim, "rows a head")
+    )
     return heads, kv_heads, head_dim
 
 
@@ -246,6 +253,87 @@ def key_then_value(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     return {"K": (range(rows // 2),), "V": (range(rows // 2, rows),)}
 
 
+def alternating_gate_and_up(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """Rows of G and M1 in turn, G first: GPT-OSS.
+
+    >>> alternating_gate_and_up(6, HeadCounts())
+    {'M1': (range(1, 6, 2),), 'G': (range(0, 6, 2),)}
+    """
+    gate_then_up(rows, counts)  # the same sizes fit
+    return {"M1": (range(1, rows, 2),), "G": (range(0, rows, 2),)}
+
+
+def query_then_gate_by_head(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[q; g]` for each head, where g scales what attention puts out: Qwen3-Next.
+
+    >>> query_then_gate_by_head(8, HeadCounts(heads=2))
+    {'Q': (range(0, 2), range(4, 6)), 'other': (range(2, 4), range(6, 8))}
+    """
+    if counts.heads is None:
+        raise LayoutError("How many heads there are is not known, since the config does not say.")
+    head_dim, rest = divmod(rows, 2 * counts.heads)
+    if rest:
+        raise LayoutError(f"{rows} rows do not divide into {counts.heads} times a query and its gate.")
+    if counts.query_rows not in (None, rows // 2):
+        raise LayoutError(
+            f"Half of the rows is {rows // 2}, and the attention output reads {counts.query_rows} features."
+        )
+    _agree(rows, (counts.head_dim, head_dim, "rows a head"))
+    return _repeated(rows, counts.heads, {"Q": head_dim, "other": head_dim})
+
+
+def latent_then_rotary(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[KV_A; K_R]`: what keys and values are made of, then the one rotary key (DeepSeek's latent attention).
+
+    >>> latent_then_rotary(10, HeadCounts(latent_rows=8))
+    {'KV_A': (range(0, 8),), 'K_R': (range(8, 10),)}
+    """
+    latent = counts.latent_rows or counts.latent_dim
+    if latent is None:
+        raise LayoutError("How many rows are the latent's is told neither by the config nor by K_B.")
+    if not 0 < latent < rows:
+        raise LayoutError(f"The latent has {latent} rows, and there are {rows} with the rotary key's.")
+    _agree(
+        rows, (counts.latent_dim, latent, "rows of latent"), (counts.rotary_dim, rows - latent, "rotary rows")
+    )
+    return {"KV_A": (range(latent),), "K_R": (range(latent, rows),)}
+
+
+def key_then_value_by_head(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[k; v]` for each head, of different heights: K_B and V_B of DeepSeek's latent attention.
+
+    >>> key_then_value_by_head(10, HeadCounts(heads=2, query_rows=4))
+    {'K_B': (range(0, 3), range(5, 8)), 'V_B': (range(3, 5), range(8, 10))}
+    """
+    if counts.heads is None:
+        raise LayoutError("How many heads there are is not known, since the config does not say.")
+    both, rest = divmod(rows, counts.heads)
+    if rest:
+        raise LayoutError(f"{rows} rows do not divide into {counts.heads} times a key and a value.")
+    if counts.query_rows is not None:  # what O reads are the values
+        value, rest = divmod(counts.query_rows, counts.heads)
+        if rest:
+            raise LayoutError(
+                f"The attention output reads {counts.query_rows} features, which do not divide into the "
+                f"config's {counts.heads} heads."
+            )
+    elif counts.value_dim is not None:
+        value = counts.value_dim
+    else:
+        raise LayoutError("How high a head of values is, is told neither by the config nor by O.")
+    if not 0 < value < both:
+        raise LayoutError(f"A head has {both} rows, and {value} of them would be its value.")
+    _agree(rows, (counts.value_dim, value, "rows a value"), (counts.key_dim, both - value, "rows a key"))
+    return _repeated(rows, counts.heads, {"K_B": both - value, "V_B": value})
+
+
+def _agree(rows: int, *sizes: tuple[int | None, int, str]) -> None:
+    """Refuse what the config states otherwise: (stated, found, what it is)."""
+    for stated, found, what in sizes:
+        if stated not in (None, found):
+            raise LayoutError(f"{rows} rows make {found} {what}, and the config says {stated}.")
+
+
 QKV_LAYOUTS: dict[str, Layout] = {
     "contiguous_thirds": contiguous_thirds,
     "contiguous_qkv": contiguous_qkv,
@@ -256,10 +344,23 @@ QKV_LAYOUTS: dict[str, Layout] = {
     "eight_blocks_qvk": eight_blocks_qvk,
     "codegen_blocks": codegen_blocks,
 }
-"""Those that split a weight of the group QKV into Q, K and V."""
-GATED_LAYOUTS: dict[str, Layout] = {"gate_then_up": gate_then_up}
-"""Those that split a weight of the group M1 into G and M1."""
-KEY_VALUE_LAYOUTS: dict[str, Layout] = {"key_then_value": key_then_value}
-"""Those that split a weight of the group K into K and V."""
-LAYOUTS: dict[str, Layout] = {**QKV_LAYOUTS, **GATED_LAYOUTS, **KEY_VALUE_LAYOUTS}
+"""Those that split a weight of the group QKV into Q, K and V, and keep the whole."""
+PARTS: dict[str, tuple[str, ...]] = {
+    "gate_then_up": ("M1", "G"),
+    "alternating_gate_and_up": ("M1", "G"),
+    "query_then_gate_by_head": ("Q", "other"),
+    "latent_then_rotary": ("KV_A", "K_R"),
+    "key_then_value_by_head": ("K_B", "V_B"),
+    "key_then_value": ("K", "V"),
+}
+"""Of the others, the groups that a weight splits into; it goes by the first of them."""
+LAYOUTS: dict[str, Layout] = {
+    **QKV_LAYOUTS,
+    "gate_then_up": gate_then_up,
+    "alternating_gate_and_up": alternating_gate_and_up,
+    "query_then_gate_by_head": query_then_gate_by_head,
+    "latent_then_rotary": latent_then_rotary,
+    "key_then_value_by_head": key_then_value_by_head,
+    "key_then_value": key_then_value,
+}
 """The layouts by the names that families use."""

@@ -9,6 +9,7 @@ from weightscope.families.entries import (
     gated_decoders,
     gpt2_names,
     interleaved_decoders,
+    mixtures,
     plain_decoders,
     remote_decoders,
     state_space,
@@ -62,6 +63,15 @@ _ALL = (
     remote_decoders.CHATGLM2,
     remote_decoders.CONSOLIDATED,
     state_space.MAMBA,
+    mixtures.MIXTRAL,
+    mixtures.QWEN2_MOE,
+    mixtures.QWEN3_MOE,
+    mixtures.QWEN3_NEXT,
+    mixtures.DBRX,
+    mixtures.GPT_OSS,
+    mixtures.JAMBA,
+    mixtures.LLAMA4,
+    mixtures.DEEPSEEK_V3,
 )
 FAMILIES: dict[str, FamilySpec] = {spec.name: spec for spec in _ALL}
 """Every family by name, in the order in which names are tried."""

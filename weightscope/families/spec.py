@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from weightscope.errors import UnknownFamily
-from weightscope.families.layouts import GATED_LAYOUTS, KEY_VALUE_LAYOUTS, LAYOUTS
+from weightscope.families.layouts import LAYOUTS, PARTS
 
 
 class Group(StrEnum):
@@ -43,7 +44,10 @@ FEED_FORWARD_GROUPS = (Group.M1, Group.G, Group.M2)
 DEFAULT_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *FEED_FORWARD_GROUPS)
 
 # What a config may state under a key of the family's own; see `ConfigSizes`.
-SIZES = ("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "head_dim", "vocabulary")
+SIZES = (
+    *("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "head_dim", "vocabulary"),
+    *("experts", "latent_dim", "key_dim", "value_dim", "rotary_dim"),
+)
 # What a config may state by true or false; see `read_sizes`.
 FLAGS = ("multi_query", "grouped_queries")
 _PLACEHOLDERS = {"prefix", "layer", "expert"}
@@ -62,9 +66,7 @@ def _check_template(template: str) -> None:
 
 
 def _whole_of(layout: str) -> Group:
-    if layout in KEY_VALUE_LAYOUTS:
-        return Group.K
-    return Group.M1 if layout in GATED_LAYOUTS else Group.QKV
+    return Group(PARTS[layout][0]) if layout in PARTS else Group.QKV
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +76,7 @@ class MatrixPattern:
     template: str
     """Name with `{prefix}`, `{layer}`, `{expert}` where they stand."""
     group: Group
-    """The role; for fused queries, keys and values `QKV`, for fused keys and values `K`, for a fused gate and
-    up `M1`."""
+    """The role; for fused queries, keys and values `QKV`, for a fused gate and up `M1`: see `PARTS`."""
     transposed: bool = False
     """Whether the file stores (in_features, out_features), as Conv1D does."""
     layout: str | None = None
@@ -86,12 +87,21 @@ class MatrixPattern:
     """`self` or `cross`; ignored outside attention groups."""
     optional: bool = False
     """Whether some models of the family have no such tensor: names alone tell the family without it."""
+    expert: Literal["", "stacked", "shared"] = ""
+    """`stacked` where one tensor holds all experts of a layer, one behind the other along its first
+    dimension; `shared` for the expert that sees every token; empty where `{expert}` is the number."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 
     def __post_init__(self) -> None:
         """Refuse what could never match."""
         _check_template(self.template)
+        if self.expert and "{expert}" in self.template:
+            raise UnknownFamily(
+                f"The template {self.template!r} was given with 'expert: {self.expert}'.",
+                "Its experts would have two numbers, that of {expert} and this.",
+                "Leave one of them out.",
+            )
         if self.layout is not None and self.layout not in LAYOUTS:
             raise UnknownFamily(
                 f"The layout {self.layout!r} was given for {self.template!r}.",
@@ -108,9 +118,7 @@ class MatrixPattern:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The roles that its tensors have, the parts of a fused one included where the whole has none."""
-        if self.layout in KEY_VALUE_LAYOUTS:
-            return (Group.K, Group.V)
-        return (self.group, Group.G) if self.layout in GATED_LAYOUTS else (self.group,)
+        return tuple(map(Group, PARTS.get(self.layout or "", (self.group,))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +129,8 @@ class IgnoredPattern:
     """Name with placeholders."""
     reason: str
     """What they are, for skipped.csv."""
+    trained: bool = False
+    """Whether they are parameters all the same, such as the biases of several experts in one tensor."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 
@@ -145,9 +155,12 @@ class FamilySpec:
     """Buffers: masks, position ids."""
     stack: str = "decoder"
     """The stack of its layers."""
+    stack_beyond: str = ""
+    """The stack of layers numbered beyond those that the config counts, if it is another: blocks that predict
+    further tokens."""
     config_keys: Mapping[str, str] = field(default_factory=dict)
     """Where config.json keeps a size under a name of its own, such as `{"heads": "n_head"}` or
-    `{"kv_heads": "attn_config.kv_n_heads"}`."""
+    `{"kv_heads": "attn_config.kv_n_heads"}`; empty where the usual names mean something else."""
     config_flags: Mapping[str, str] = field(default_factory=dict)
     """Where it tells the key and value heads by true or false: `multi_query` (one, else as many as query
     heads) and `grouped_queries` (as many as it states, else it states nothing to go by)."""

@@ -1,6 +1,7 @@
 """What keeps the entries short: several templates at once, and the buffers that old files hold."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from weightscope.families.spec import Group, IgnoredPattern, MatrixPattern
 
@@ -18,6 +19,7 @@ def matrix(
     stack: str = "",
     kind: str = "self",
     optional: bool = False,
+    expert: Literal["", "stacked", "shared"] = "",
 ) -> MatrixPattern:
     """One pattern."""
     return MatrixPattern(
@@ -28,12 +30,22 @@ def matrix(
         stack=stack,
         attention_kind=kind,
         optional=optional,
+        expert=expert,
     )
 
 
-def linears(container: str, roles: Mapping[str, Group], *, stack: str = "") -> tuple[MatrixPattern, ...]:
+def linears(
+    container: str,
+    roles: Mapping[str, Group],
+    *,
+    stack: str = "",
+    expert: Literal["", "stacked", "shared"] = "",
+) -> tuple[MatrixPattern, ...]:
     """The `.weight` of several plain `nn.Linear`s or embeddings of one container, such as a layer."""
-    return tuple(matrix(f"{container}{name}.weight", group, stack=stack) for name, group in roles.items())
+    return tuple(
+        matrix(f"{container}{name}.weight", group, stack=stack, expert=expert)
+        for name, group in roles.items()
+    )
 
 
 def buffers(container: str, *names: str, reason: str) -> tuple[IgnoredPattern, ...]:
