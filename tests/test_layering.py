@@ -48,7 +48,7 @@ FLOORS: list[list[str]] = [
     _folder("families"),
     _folder("spectra"),
     [*_folder("sweep"), "checkpoint"],
-    ["table", "summary", "coverage", "options", "provenance", "weightwatcher"],
+    ["table", "over_experts", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["plots"],
     ["publish", "report", "inspection"],
     ["planning", "analysis", "estimate"],

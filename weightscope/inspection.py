@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
 from weightscope.families.matrix import Matrix
 from weightscope.families.spec import Group, IgnoredPattern, NameMatcher
+from weightscope.over_experts import NUMBERED
 
 if TYPE_CHECKING:
     from weightscope.checkpoints.stream import Openable
@@ -29,6 +30,8 @@ class GroupEntry:
     """`self`, `cross` or empty."""
     group: str
     """The role."""
+    expert: str
+    """`numbered` for experts among which a router chooses, `shared`, or empty."""
     matrices: int
     """How many."""
     shapes: tuple[tuple[int, int], ...]
@@ -57,6 +60,8 @@ class Inspection:
     """Query heads."""
     kv_heads: int | None
     """Key and value heads."""
+    experts: int | None
+    """Experts of a layer among which a router chooses; None for models without."""
     vocabulary: int | None
     """Tokens."""
     parameters: int
@@ -115,6 +120,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
         heads=heads,
         kv_heads=sizes.kv_heads or _kv_heads(matrices, heads),
+        experts=_experts(matrices),
         vocabulary=sizes.vocabulary or _first(matrices, (Group.UNEMBEDDING, Group.EMBEDDING), axis=0),
         parameters=sum(elements.values()),
         dtypes=dict(elements.most_common()),
@@ -157,18 +163,24 @@ def _kv_heads(matrices: tuple[Matrix, ...], heads: int | None) -> int | None:
     return heads * keys // queries
 
 
+def _experts(matrices: tuple[Matrix, ...]) -> int | None:
+    return max((1 + int(m.expert) for m in matrices if m.expert.isdecimal()), default=None)
+
+
 def _entries(matrices: tuple[Matrix, ...]) -> list[GroupEntry]:
-    places: dict[tuple[str, str, Group], list[Matrix]] = {}
+    places: dict[tuple[str, str, Group, str], list[Matrix]] = {}
     for matrix in matrices:
-        places.setdefault((matrix.stack, matrix.attention_kind, matrix.group), []).append(matrix)
+        expert = NUMBERED if matrix.expert.isdecimal() else matrix.expert
+        places.setdefault((matrix.stack, matrix.attention_kind, matrix.group, expert), []).append(matrix)
     return [
         GroupEntry(
             stack=stack,
             attention_kind=kind,
             group=group,
+            expert=expert,
             matrices=len(members),
             shapes=tuple(dict.fromkeys(matrix.shape for matrix in members)),
             parameters=tuple(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", m.parameter) for m in members)),
         )
-        for (stack, kind, group), members in places.items()
+        for (stack, kind, group, expert), members in places.items()
     ]

@@ -81,19 +81,27 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     for entry in groups:
         place = [entry["stack"], entry["attention_kind"]] if several else []
         table.add_row(
-            " ".join(part for part in (*place, entry["group"]) if part),
+            " ".join(part for part in (*place, _role(entry)) if part),
             str(entry["layers"] or NOTHING),
             _mean_min_max(entry["stable_rank"]),
             figure(entry["stable_rank_gaussian"]),
             _mean_min_max(entry["spectral_norm"]),
             _mean_min_max(entry["frobenius_norm"]),
         )
+    over = "layers and experts" if any(entry["experts"] for entry in groups) else "layers"
     table.caption = (
-        "mean, then min–max over layers; stable rank is ‖W‖_F/‖W‖₂, not squared;\n"
+        f"mean, then min–max over {over}; stable rank is ‖W‖_F/‖W‖₂, not squared;\n"
         "Gaussian: the stable rank of a random matrix of the same shape"
     )
     table.caption_justify = "left"
     return table
+
+
+def _role(entry: Mapping[str, Any]) -> str:
+    """The group of an entry of the summary, and whether it is of experts."""
+    count = f"{entry['experts']} " if entry.get("experts") else ""
+    what = {"numbered": f" ({count}experts)", "shared": " (shared)"}.get(entry["expert"], "")
+    return f"{entry['group']}{what}"
 
 
 def print_whole(out: Console, table: Table) -> None:
@@ -120,7 +128,7 @@ def _preservation(found: Mapping[str, Any]) -> Text:
     over = [entry for entry in found["over_layers"] if entry["group"] in found["groups"]]
     several = len({entry["stack"] for entry in over}) > 1
     layers = ", ".join(
-        f"{entry['stack'] + ' ' if several else ''}{entry['group']} {figure(entry['max_over_min'])}"
+        f"{entry['stack'] + ' ' if several else ''}{_role(entry)} {figure(entry['max_over_min'])}"
         for entry in over
     )
     return Text(
@@ -180,6 +188,7 @@ def inspection(found: Inspection) -> None:
         ("FF dimension", found.feed_forward_dimension),
         ("heads", found.heads),
         ("kv heads", found.kv_heads),
+        *([("experts", found.experts)] if found.experts else []),
         ("vocabulary", found.vocabulary),
         ("parameters", f"{found.parameters:,}"),
         ("dtypes", ", ".join(found.dtypes)),
@@ -195,7 +204,8 @@ def inspection(found: Inspection) -> None:
     table.add_column("parameters", overflow="fold")
     for entry in found.groups:
         shapes = [f"{m}×{n}" for m, n in entry.shapes[:3]] + (["…"] if len(entry.shapes) > 3 else [])
-        place = " ".join(part for part in (entry.stack, entry.attention_kind, entry.group) if part)
+        role = _role({"group": entry.group, "expert": entry.expert})
+        place = " ".join(part for part in (entry.stack, entry.attention_kind, role) if part)
         names = list(entry.parameters[:6]) + (["…"] if len(entry.parameters) > 6 else [])
         # As Text: in a str rich would take a name's brackets for markup.
         table.add_row(place, str(entry.matrices), ", ".join(shapes), Text("\n".join(names)))

@@ -41,7 +41,7 @@ class Group(StrEnum):
 LATENT_ATTENTION_GROUPS = (Group.Q_A, Group.Q_B, Group.KV_A, Group.K_R, Group.K_B, Group.V_B)
 ATTENTION_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *LATENT_ATTENTION_GROUPS)
 FEED_FORWARD_GROUPS = (Group.M1, Group.G, Group.M2)
-DEFAULT_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *FEED_FORWARD_GROUPS)
+DEFAULT_GROUPS = tuple(group for group in Group if group in ATTENTION_GROUPS + FEED_FORWARD_GROUPS)
 
 # What a config may state under a key of the family's own; see `ConfigSizes`.
 SIZES = (
