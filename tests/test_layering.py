@@ -16,9 +16,9 @@ _FOLDERS = {
     "source safetensors digests local memory pickled local_source patience transport remote ranges "
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders vision gated_decoders gpt2_names interleaved_decoders mixtures "
-    "plain_decoders encoder_decoders",
-    "families": "registry family_file sizes copies guess matrix places experts assign agreement detect "
-    "select gather",
+    "plain_decoders encoder_decoders remote_decoders state_space",
+    "families": "registry family_file sizes copies guess_torch guess matrix places experts assign agreement "
+    "detect select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "

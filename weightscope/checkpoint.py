@@ -22,7 +22,7 @@ from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
-from weightscope.families.spec import FamilySpec
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,7 @@ class Checkpoint:
                 contradictions.append(
                     f"config.json states {sizes.layers} {what} and the tensors have {len(found)}."
                 )
-        return (*self.source.notes, *self.detection.notes, *contradictions)
+        return (*self.source.notes, *self.detection.notes, *contradictions, *_no_roles(self.detection.spec))
 
     def find(self, **key: Any) -> Matrix:
         """The one matrix with these key columns, such as `layer=5, group="Q"`.
@@ -180,6 +180,17 @@ class Checkpoint:
     def __exit__(self, *exception: object) -> None:
         """Close it."""
         self.close()
+
+
+def _no_roles(spec: FamilySpec) -> tuple[str, ...]:
+    """What to tell of a family without a single matrix of attention or a feed-forward part."""
+    roles = {group for pattern in spec.patterns for group in pattern.groups}
+    if spec.name == UNKNOWN or roles & {*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS}:
+        return ()
+    return (
+        f"Family {spec.name!r} has no attention and no feed-forward part: the matrices of its layers are in "
+        "the groups other and conv.",
+    )
 
 
 class Opening(TypedDict, total=False):

@@ -15,6 +15,7 @@ from tests.parity.models import (
     Paths,
     cases,
 )
+from tests.parity.text_cases import TEXTS
 from tests.parity.towers import TowerCase
 
 _COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
@@ -335,4 +336,4 @@ GATED: list[Case] = [
     ),
 ]
 
-CASES: list[Case | TowerCase] = [*ENCODERS, *GPT2_NAMES, *INTERLEAVED, *PLAIN, *GATED, *TOWERS]
+CASES: list[Case | TowerCase] = [*ENCODERS, *GPT2_NAMES, *INTERLEAVED, *PLAIN, *GATED, *TOWERS, *TEXTS]

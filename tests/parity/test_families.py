@@ -9,6 +9,7 @@ from tests.oracles import singular_values
 from tests.parity.cases import CASES
 from tests.parity.mixtures import MIXTURES
 from tests.parity.models import HEADS, LAYERS, Case, build
+from tests.parity.remote_code import REFERENCES
 from tests.parity.towers import TowerCase
 from weightscope.families.registry import FAMILIES
 
@@ -32,9 +33,12 @@ def saved(request, tmp_path):
 
 
 def test_every_family_has_a_case():
-    by_formula = {"phi-msft", "open_clip"}  # test_old_spellings.py, test_open_clip.py
+    # test_old_spellings.py, test_open_clip.py, test_remote_code.py
+    by_formula = {"phi-msft", "open_clip", *REFERENCES}
+    without_attention = {"mamba"}  # test_state_space.py
     mixtures = {mixture.family for mixture in MIXTURES.values()}
-    assert {case.family for case in CASES} | mixtures | by_formula == set(FAMILIES)
+    found = {case.family for case in CASES} | mixtures | by_formula | without_attention
+    assert found == set(FAMILIES)
 
 
 def test_matrices_are_the_modules_weights(saved):

@@ -39,7 +39,7 @@ WRONG_GATES = {"G and M1 exchanged": exchanged("G", "M1"), "alternating": altern
 
 def fused_layouts(case):
     patterns = FAMILIES[case.family].patterns
-    return [pattern.layout for pattern in patterns if pattern.layout is not None]
+    return [pattern.layout for pattern in patterns if pattern.layout is not None and not pattern.optional]
 
 
 def parameters():

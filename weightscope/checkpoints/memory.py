@@ -41,7 +41,13 @@ class MemorySource(Source):
         config = getattr(module, "config", None)
         to_dict = getattr(config, "to_dict", None)
         found = dict(to_dict()) if callable(to_dict) else config if isinstance(config, Mapping) else None
-        return cls(type(module).__name__, module.state_dict(), found)
+        turned = _turned_round(module)
+        notes = [
+            f"Transposed convolutions, such as {name!r}, are taken as (out, in, kernel); they are stored as "
+            "(in, out, kernel), which the module tells and a file would not."
+            for name in list(turned)[:1]
+        ]
+        return cls(type(module).__name__, {**module.state_dict(), **turned}, found, notes=tuple(notes))
 
     def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
         """The tensor itself, or a view of a part of it, detached, wherever it lies."""
@@ -111,6 +117,20 @@ def _describe(reference: str, state: Mapping[str, Any]) -> tuple[TensorIndex, di
         )
         position += nbytes
     return TensorIndex(tensors), tied
+
+
+def _turned_round(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of transposed convolutions, stored (in, out / groups, …), as (out, in / groups, …)."""
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+    for path, part in module.named_modules():
+        weight = part._parameters.get("weight")  # not there where it is computed from others
+        kinds = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
+        if isinstance(part, kinds) and weight is not None and not torch.nn.parameter.is_lazy(weight):
+            groups = weight.detach().unflatten(0, (part.groups, -1))
+            found[f"{path}.weight" if path else "weight"] = groups.transpose(1, 2).flatten(0, 1)
+    return found
 
 
 def _refuse_unreadable(asked: str, name: Any, tensor: torch.Tensor) -> None:

@@ -129,7 +129,8 @@ def _unusable(info: TensorInfo, match: Match | None) -> str:
         return f"empty: shape {list(info.shape)}"
     if len(info.shape) > 2 and match is not None and not _may_have_more_dimensions(info, match):
         return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
-    if match is None and len(info.shape) == 3 and "conv" not in info.name.lower():
+    name = info.name.lower()
+    if match is None and len(info.shape) == 3 and ("conv" not in name or "expert" in name):
         return "three dimensions whose roles no family describes"
     return ""
 
@@ -189,7 +190,7 @@ def _matched(
             yield Matrix(
                 stack="" if layer is None else stack,
                 layer=layer,
-                attention_kind=kind if layer is not None and group in ATTENTION_GROUPS else "",
+                attention_kind=kind if group in ATTENTION_GROUPS else "",
                 group=group,
                 expert=number,
                 slices=(part,),
@@ -219,6 +220,8 @@ def _parts(
     }
     if pattern.group == Group.QKV:
         parts[Group.QKV] = replace(whole, rows=_stacked(split))
+        if pattern.attention_kind == "cross":  # two inputs: nothing is multiplied by all three
+            del parts[Group.QKV]
     return parts
 
 
@@ -233,6 +236,7 @@ def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix
     """The matrices, if no two claim one place; of two guesses that do, the later one is no guess at all."""
     seen: dict[tuple[object, ...], Matrix] = {}
     settled: list[Matrix] = []
+    without_role: set[str] = set()
     for matrix in matrices:
         place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
         alone = matrix.layer is not None and matrix.group not in (Group.OTHER, Group.CONV)
@@ -240,9 +244,10 @@ def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix
             seen[place] = matrix
             settled.append(matrix)
         elif spec.name == UNKNOWN:
-            settled.append(
-                replace(matrix, stack="", layer=None, attention_kind="", group=Group.OTHER, expert="")
-            )
+            if matrix.parameter not in without_role:  # once, although it may have been split
+                tensor = matrix.slices[0].tensor
+                settled.append(_unmatched(tensor))
+                without_role.add(tensor.name)
         else:
             raise FamilyMismatch(
                 f"The tensors were given their roles by family {spec.name!r}.",

@@ -117,10 +117,7 @@ def _one_layer(index: TensorIndex) -> TensorIndex:
 
 def _unknown(index: TensorIndex, why: str) -> Detection:
     spec = guess_family(index)
-    guesses = tuple(
-        f"{pattern.template} -> {pattern.group}{' (transposed)' if pattern.transposed else ''}"
-        for pattern in spec.patterns
-    )
+    guesses = tuple(dict.fromkeys(map(_guessed, spec.patterns)))
     matcher = NameMatcher(spec)
     mute = [name for name, info in index.items() if len(info.shape) == 2 and not matcher.match(name)]
     unguessed = (
@@ -131,6 +128,17 @@ def _unknown(index: TensorIndex, why: str) -> Detection:
         notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.", *unguessed),
         guesses=guesses,
     )
+
+
+def _guessed(pattern: MatrixPattern) -> str:
+    """A line for a template; convolutions that differ in numbers share one."""
+    template = pattern.template
+    if pattern.group == Group.CONV:
+        template = _NUMBER.sub("*", template)
+    how = [pattern.layout] if pattern.layout else []
+    how += ["cross attention"] if pattern.attention_kind == "cross" else []
+    how += ["transposed"] if pattern.transposed else []
+    return f"{template} -> {pattern.group}" + (f" ({', '.join(how)})" if how else "")
 
 
 def _place(pattern: MatrixPattern, spec: FamilySpec) -> _Place:

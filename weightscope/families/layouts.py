@@ -157,16 +157,67 @@ def interleaved_by_head(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     return _repeated(rows, counts.heads, dict.fromkeys("QKV", head_dim))
 
 
+def contiguous_grouped(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[Q; K; V]` for models that store as many key and value heads as query heads in another way.
+
+    ChatGLM2's code reads `[Q; K; V]` if `multi_query_attention`, else `[q; k; v]` for each head: where there
+    are fewer key and value heads, or the config states their number, it is the former.
+
+    >>> contiguous_grouped(12, HeadCounts(heads=4, query_rows=8))["V"]
+    (range(10, 12),)
+    """
+    parts = contiguous_qkv(rows, counts)
+    if counts.kv_heads is None and len(parts["K"][0]) == len(parts["Q"][0]):
+        raise LayoutError(
+            "It has as many key and value rows as query rows, and the config does not say that queries are "
+            "grouped: [Q; K; V] and [q; k; v] for each head fit alike."
+        )
+    return parts
+
+
 def four_blocks_qvk(rows: int, counts: HeadCounts) -> dict[str, Rows]:
-    """Four blocks, each `[Q; V; K]` of a quarter of the heads: CodeGen's, value before key.
+    """Four blocks, each `[Q; V; K]` of a quarter of the heads: value before key.
 
     >>> four_blocks_qvk(12, HeadCounts())["K"]
     (range(2, 3), range(5, 6), range(8, 9), range(11, 12))
     """
-    quarter, rest = divmod(_third(rows, counts), 4)
-    if rest or (counts.heads or 4) % 4:
-        raise LayoutError(f"{rows} rows of {counts.heads} heads do not divide into four equal blocks.")
-    return _repeated(rows, 4, {"Q": quarter, "V": quarter, "K": quarter})
+    return _blocks_qvk(rows, counts, 4)
+
+
+def eight_blocks_qvk(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """Eight blocks, each `[Q; V; K]` of an eighth of the heads.
+
+    >>> eight_blocks_qvk(24, HeadCounts())["V"][:2]
+    (range(1, 2), range(4, 5))
+    """
+    return _blocks_qvk(rows, counts, 8)
+
+
+def codegen_blocks(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """CodeGen's four blocks `[Q; V; K]`, or the eight of CodeGen2-1B and 3.7B.
+
+    The number of blocks is a constant in each model's code and in no config. Only those two state a
+    `head_dim`, of 128 and 256, by which other converters tell them too.
+
+    >>> codegen_blocks(12, HeadCounts()) == four_blocks_qvk(12, HeadCounts())
+    True
+    >>> codegen_blocks(24 * 128, HeadCounts(heads=8, head_dim=128))["Q"][1]
+    range(384, 512)
+    """
+    if counts.head_dim not in (None, 128, 256):
+        raise LayoutError(
+            f"The config states heads of {counts.head_dim} rows: CodeGen states none and has four blocks, "
+            "CodeGen2 states 128 or 256 and has eight."
+        )
+    return _blocks_qvk(rows, counts, 4 if counts.head_dim is None else 8)
+
+
+def _blocks_qvk(rows: int, counts: HeadCounts, blocks: int) -> dict[str, Rows]:
+    height, rest = divmod(_third(rows, counts), blocks)
+    if rest or (counts.heads or blocks) % blocks:
+        number = {4: "four", 8: "eight"}[blocks]
+        raise LayoutError(f"{rows} rows of {counts.heads} heads do not divide into {number} equal blocks.")
+    return _repeated(rows, blocks, {"Q": height, "V": height, "K": height})
 
 
 def _repeated(rows: int, times: int, heights: Mapping[str, int]) -> dict[str, Rows]:
@@ -189,6 +240,17 @@ def gate_then_up(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     if rows % 2:
         raise LayoutError(f"{rows} rows do not divide into two halves.")
     return {"M1": (range(rows // 2, rows),), "G": (range(rows // 2),)}
+
+
+def key_then_value(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[K; V]`: cross attention, whose queries are stored apart because they read something else.
+
+    >>> key_then_value(6, HeadCounts())
+    {'K': (range(0, 3),), 'V': (range(3, 6),)}
+    """
+    if rows % 2:
+        raise LayoutError(f"{rows} rows do not divide into two halves.")
+    return {"K": (range(rows // 2),), "V": (range(rows // 2, rows),)}
 
 
 def alternating_gate_and_up(rows: int, counts: HeadCounts) -> dict[str, Rows]:
@@ -275,9 +337,12 @@ def _agree(rows: int, *sizes: tuple[int | None, int, str]) -> None:
 QKV_LAYOUTS: dict[str, Layout] = {
     "contiguous_thirds": contiguous_thirds,
     "contiguous_qkv": contiguous_qkv,
+    "contiguous_grouped": contiguous_grouped,
     "interleaved_by_head": interleaved_by_head,
     "interleaved_by_kv_group": interleaved_by_kv_group,
     "four_blocks_qvk": four_blocks_qvk,
+    "eight_blocks_qvk": eight_blocks_qvk,
+    "codegen_blocks": codegen_blocks,
 }
 """Those that split a weight of the group QKV into Q, K and V, and keep the whole."""
 PARTS: dict[str, tuple[str, ...]] = {
@@ -286,6 +351,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "query_then_gate_by_head": ("Q", "other"),
     "latent_then_rotary": ("KV_A", "K_R"),
     "key_then_value_by_head": ("K_B", "V_B"),
+    "key_then_value": ("K", "V"),
 }
 """Of the others, the groups that a weight splits into; it goes by the first of them."""
 LAYOUTS: dict[str, Layout] = {
@@ -295,5 +361,6 @@ LAYOUTS: dict[str, Layout] = {
     "query_then_gate_by_head": query_then_gate_by_head,
     "latent_then_rotary": latent_then_rotary,
     "key_then_value_by_head": key_then_value_by_head,
+    "key_then_value": key_then_value,
 }
 """The layouts by the names that families use."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from weightscope.checkpoints.header import TensorIndex
+from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Slice
 from weightscope.families.sizes import MOST, ConfigSizes
 from weightscope.families.spec import ATTENTION_GROUPS, FamilySpec, Group, Match, MatrixPattern
@@ -42,6 +43,8 @@ def told_by_shapes(
 ) -> Told:
     """Gather the sizes that a family's outputs, routers and value projections tell."""
     told = Told()
+    if spec.name == UNKNOWN:  # two attentions may have been guessed into one place
+        return told
     kinds = {
         Group.O: (told.query_rows, 1),
         Group.K_B: (told.latent_rows, 1),
@@ -50,7 +53,7 @@ def told_by_shapes(
     for name, match in matches.items():
         if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
             continue
-        if match.pattern.group in kinds:
+        if match.pattern.group in kinds and match.layer is not None:  # elsewhere there may be several
             found, axis = kinds[match.pattern.group]
             whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
             found[place_of(match, match.pattern, spec, sizes)] = whole.shape[axis]
