@@ -304,6 +304,14 @@ def test_resnet(tmp_path):
         assert_complete(checkpoint)
 
 
+def test_numbered_convolutions_are_in_no_layer(tmp_path):
+    """As a ResNet of transformers has them: the numbers start anew in every stage."""
+    stages = {f"stages.{i}.layers.{j}.weight": torch.randn(4, 3, 2, 2) for i in range(2) for j in range(2)}
+    with weightscope.open_checkpoint(write_checkpoint(tmp_path, stages)) as checkpoint:
+        assert {(m.stack, m.layer, str(m.group)) for m in checkpoint.matrices} == {("", None, "conv")}
+        assert checkpoint.detection.guesses == ("stages.*.layers.*.weight -> conv",)
+
+
 THREE_DIMENSIONS = {
     "layers.0.mlp.experts.gate_up.weight": (4, 6, 8),
     "layers.0.mlp.experts.conv": (4, 6, 8),
@@ -328,8 +336,9 @@ def test_a_normalisation_over_three_dimensions_is_no_convolution(tmp_path):
         assert_complete(checkpoint)
 
 
-def test_magnitudes_of_a_normalised_weight_are_no_matrix(tmp_path):
-    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 6, 3)))
+@pytest.mark.parametrize("dim", [0, 2])
+def test_magnitudes_of_a_normalised_weight_are_no_matrix(tmp_path, dim):
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 6, 3), dim=dim))
     with weightscope.open_checkpoint(saved(tmp_path, model)) as checkpoint:
         (matrix,) = checkpoint.matrices
         assert (str(matrix.group), matrix.shape) == ("conv", (6, 12))

@@ -70,6 +70,7 @@ def test_analyze_exits_0_and_says_so(saved, options, tmp_path):
     result = CliRunner().invoke(app, ["analyze", str(folder), "--out", str(tmp_path / "report"), *options])
     assert result.exit_code == 0
     assert "no attention" in " ".join(result.output.split())
+    assert "over :" not in result.output
 
 
 def test_names_of_the_first_files(tmp_path):

@@ -48,7 +48,8 @@ def analysis(found: Analysis, files: Sequence[Path]) -> None:
     out.print(Text(f"{summary['checkpoint']}  ({summary['family']})", style="bold"), soft_wrap=True)
     if summary["groups"]:
         print_whole(out, _group_table(summary["groups"]))
-        out.print(_over_all(summary["all"]))
+        if summary["all"]["groups"]:
+            out.print(_over_all(summary["all"]))
         out.print(_preservation(summary["norm_preservation"]))
     else:
         out.print(_nothing_selected(found))

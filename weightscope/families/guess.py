@@ -68,8 +68,9 @@ def guess_family(index: TensorIndex) -> FamilySpec:
         elif reason := why_no_matrix(index, info):
             ignored[template] = IgnoredPattern(template=template, reason=reason, trained=True)
         elif len(info.shape) > 2:
-            if is_convolution(index, info):
-                patterns[template] = MatrixPattern(template=template, group=Group.CONV)
+            if is_convolution(index, info):  # what is numbered around it are seldom blocks of a transformer
+                name = _plain(info.name)
+                patterns[name] = MatrixPattern(template=name, group=Group.CONV)
         elif role := of_torch.get(info.name) or _fused_keys(info) or _role(info.name):
             leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
             earlier = patterns.get(template)
@@ -90,8 +91,13 @@ def guess_family(index: TensorIndex) -> FamilySpec:
     )
 
 
+def _plain(name: str) -> str:
+    """Without what a template would take for a placeholder."""
+    return name.replace("{", "").replace("}", "")
+
+
 def _template(name: str) -> str:
-    name = name.replace("{", "").replace("}", "")
+    name = _plain(name)
     name = _EXPERT.sub(".experts.{expert}", name, count=1)
     if match := _LAYER.search(name):
         name = f"{name[: match.start(1)]}{{layer}}{name[match.end(1) :]}"

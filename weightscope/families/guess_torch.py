@@ -79,7 +79,7 @@ def why_no_matrix(index: TensorIndex, info: TensorInfo) -> str:
         return "a vector kept in three dimensions"
     for magnitudes, direction in _NORMALISED:
         beside = f"{info.name.removesuffix(magnitudes)}{direction}"
-        if info.name.endswith(magnitudes) and beside in index and info.elements == info.shape[0]:
+        if info.name.endswith(magnitudes) and beside in index and info.elements == max(info.shape):
             return f"magnitudes of {beside}"
     return ""
 
