@@ -108,7 +108,7 @@ def test_the_figures_on_small_models_of_their_architectures(small, name):
         assert f">{group}</text>" in svg
     for model, folder in models.items():
         assert {path.name for path in (out / model).iterdir()} == {
-            *(set(REPORT_FILES) - {"spectra.parquet", "weightwatcher.csv"}), "identity.json",
+            *(set(REPORT_FILES) - {"spectra.parquet", "weightwatcher.csv", "experts.csv"}), "identity.json",
         }  # fmt: skip
         assert len(read_table(out / model)) == 7 * sizes_of(folder)[0]
         line = next(line for line in done.stdout.splitlines() if line.strip().startswith(LABELS[model]))

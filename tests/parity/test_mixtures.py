@@ -1,16 +1,19 @@
 """Mixtures of experts and latent attention against transformers' own modules, by both names they have."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file, save_file
 
 import weightscope
 from tests.factories import write_checkpoint
 from tests.parity import probe
 from tests.parity.mixtures import EXPERTS, MIXTURES, Mixture, computed, part, roles
 from tests.parity.models import HEADS, HIDDEN, KV_HEADS, LAYERS, build
+from tests.parity.test_consolidated import consolidated
 from weightscope.families.layouts import LAYOUTS
 
 SAVED = [
@@ -209,6 +212,28 @@ def check_latent_attention(checkpoint, model, layer=0):
     keys = from_latent["K"].reshape(HEADS, -1, latent)[:, :nope].reshape(-1, latent)
     torch.testing.assert_close(found["K_B"], keys, rtol=0, atol=0)
     torch.testing.assert_close(found["V_B"], from_latent["V"], rtol=0, atol=0)
+
+
+def test_consolidated_files_of_mixtral(tmp_path):
+    """Mistral's own names, sizes in params.json; the experts compute what transformers' do."""
+    mixture, model = saved("mixtral", tmp_path)
+    renamed = {
+        name.replace("block_sparse_moe.", "feed_forward."): tensor
+        for shard in tmp_path.glob("*.safetensors")
+        for name, tensor in consolidated(load_file(shard)).items()
+    }
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    save_file(renamed, folder / "consolidated.safetensors")
+    params = {"n_layers": LAYERS, "n_heads": HEADS, "n_kv_heads": KV_HEADS, "moe": {"num_experts": EXPERTS}}
+    (folder / "params.json").write_text(json.dumps(params))
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        assert checkpoint.detection.spec.name == "consolidated"
+        check_experts(checkpoint, model, mixture)
+        router = checkpoint.matrix(layer=1, group="router")
+        assert torch.equal(router, model.model.layers[1].mlp.gate.weight)
+        assert not checkpoint.skipped
+        assert {m.parameter for m in checkpoint.matrices if m.group == "other"} == set()
 
 
 def in_two_halves(rows, counts):

@@ -141,8 +141,8 @@ def _guessed(pattern: MatrixPattern) -> str:
     return f"{template} -> {pattern.group}" + (f" ({', '.join(how)})" if how else "")
 
 
-def _place(pattern: MatrixPattern, spec: FamilySpec) -> _Place:
-    return pattern.stack or spec.stack, pattern.attention_kind, pattern.group
+def _places(pattern: MatrixPattern, spec: FamilySpec) -> set[_Place]:
+    return {(pattern.stack or spec.stack, pattern.attention_kind, group) for group in pattern.groups}
 
 
 def _places_found(index: TensorIndex, spec: FamilySpec) -> set[_Place]:
@@ -150,9 +150,10 @@ def _places_found(index: TensorIndex, spec: FamilySpec) -> set[_Place]:
     matcher = NameMatcher(spec)
     matches = (matcher.match(name) for name in index)
     return {
-        _place(match.pattern, spec)
+        place
         for match in matches
         if match and match.layer is not None and isinstance(match.pattern, MatrixPattern)
+        for place in _places(match.pattern, spec)
     }
 
 
@@ -160,4 +161,5 @@ def _lacking(found: set[_Place], spec: FamilySpec) -> set[_Place]:
     """What is not there of the stacks that are."""
     stacks = {stack for stack, _, _ in found}
     layered = (p for p in spec.patterns if "{layer}" in p.template and not p.optional)
-    return {place for pattern in layered if (place := _place(pattern, spec))[0] in stacks} - found
+    places = {place for pattern in layered for place in _places(pattern, spec)}
+    return {place for place in places if place[0] in stacks} - found

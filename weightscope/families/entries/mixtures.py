@@ -218,9 +218,11 @@ DEEPSEEK_V3 = FamilySpec(
     model_types=("deepseek_v3", "deepseek_v2"),
     prefixes=PREFIXES,
     patterns=(
+        matrix(_LAYER + "self_attn.o_proj.weight", Group.O),
         *linears(
             _LAYER + "self_attn.",
-            {"q_proj": Group.Q, "q_a_proj": Group.Q_A, "q_b_proj": Group.Q_B, "o_proj": Group.O},
+            {"q_proj": Group.Q, "q_a_proj": Group.Q_A, "q_b_proj": Group.Q_B},
+            optional=True,
         ),
         matrix(_LAYER + "self_attn.kv_a_proj_with_mqa.weight", Group.KV_A, layout="latent_then_rotary"),
         matrix(_LAYER + "self_attn.kv_b_proj.weight", Group.K_B, layout="key_then_value_by_head"),
@@ -234,6 +236,7 @@ DEEPSEEK_V3 = FamilySpec(
                 "embed_tokens": Group.EMBEDDING,
                 "shared_head.head": Group.UNEMBEDDING,
             },
+            optional=True,
         ),
         *ENDS,
     ),

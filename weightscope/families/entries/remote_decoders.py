@@ -149,7 +149,7 @@ CHATGLM2 = FamilySpec(
 # singular values are the same, the matrices are not. The sizes are in params.json.
 CONSOLIDATED = FamilySpec(
     name="consolidated",
-    model_types=("mistral", "llama"),
+    model_types=("mistral", "llama", "mixtral"),
     patterns=(
         *linears(
             "layers.{layer}.",
@@ -163,6 +163,12 @@ CONSOLIDATED = FamilySpec(
                 "feed_forward.w2": Group.M2,
             },
         ),
+        *linears(
+            "layers.{layer}.feed_forward.experts.{expert}.",
+            {"w1": Group.G, "w3": Group.M1, "w2": Group.M2},
+            optional=True,
+        ),
+        matrix("layers.{layer}.feed_forward.gate.weight", Group.ROUTER, optional=True),
         matrix("tok_embeddings.weight", Group.EMBEDDING),
         matrix("output.weight", Group.UNEMBEDDING),
     ),
@@ -170,6 +176,6 @@ CONSOLIDATED = FamilySpec(
         *buffers("", "rope.freqs", reason=FREQUENCIES),
         *buffers("layers.{layer}.attention.", "inner_attention.rope.freqs", reason=FREQUENCIES),
     ),
-    config_keys={"kv_heads": "n_kv_heads"},
+    config_keys={"kv_heads": "n_kv_heads", "experts": "moe.num_experts"},
     reference="mistralai/Mistral-7B-v0.3, consolidated.safetensors; meta-llama/llama, model.py; not run here",
 )
