@@ -2,7 +2,9 @@
 
 import pytest
 
-from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, contiguous_qkv
+from weightscope.families.heads import HeadCounts, LayoutError
+from weightscope.families.layouts import LAYOUTS
+from weightscope.families.qkv_layouts import contiguous_qkv
 
 
 def rows_of(ranges):

@@ -10,7 +10,8 @@ from tests.parity.models import FEED_FORWARD, HEADS, HIDDEN, LAYERS, VOCABULARY
 from tests.parity.remote_code import REFERENCES, ChatGLMMLP
 from tests.parity.test_wrong_layouts import WRONG, WRONG_GATES, same_split
 from weightscope.errors import FamilyMismatch
-from weightscope.families.layouts import LAYOUTS, PARTS, HeadCounts
+from weightscope.families.heads import HeadCounts
+from weightscope.families.layouts import LAYOUTS, PARTS
 from weightscope.families.registry import FAMILIES
 
 

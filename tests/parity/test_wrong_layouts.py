@@ -7,7 +7,8 @@ from tests.parity.cases import CASES
 from tests.parity.models import build
 from tests.parity.test_families import assert_same_weights
 from weightscope.errors import FamilyMismatch
-from weightscope.families.layouts import LAYOUTS, PARTS, QKV_LAYOUTS, HeadCounts, LayoutError
+from weightscope.families.heads import HeadCounts, LayoutError
+from weightscope.families.layouts import LAYOUTS, PARTS, QKV_LAYOUTS
 from weightscope.families.registry import FAMILIES
 
 

@@ -1,13 +1,13 @@
 """Whether the matrices of a family agree with one another and with the heads that config.json states.
 
-What is fused was checked where it was split (`layouts.py`); here are the projections that are stored apart.
+What is fused was checked where it was split (`qkv_layouts.py`); here are the projections that are stored apart.
 """
 
 from collections.abc import Mapping
 
 from weightscope.errors import FamilyMismatch
 from weightscope.families.assign import Assignment
-from weightscope.families.layouts import HeadCounts
+from weightscope.families.heads import HeadCounts
 from weightscope.families.matrix import Matrix
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import FEED_FORWARD_GROUPS, Group

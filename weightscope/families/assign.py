@@ -16,7 +16,8 @@ from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
 from weightscope.families.experts import experts_of
 from weightscope.families.guess import UNKNOWN
-from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
+from weightscope.families.heads import HeadCounts, LayoutError, Rows
+from weightscope.families.layouts import LAYOUTS
 from weightscope.families.matrix import Matrix, Slice
 from weightscope.families.places import Place, Told, place_of, told_by_shapes
 from weightscope.families.sizes import MOST, ConfigSizes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from weightscope.checkpoints.header import TensorInfo
-from weightscope.families.layouts import Rows
+from weightscope.families.heads import Rows
 from weightscope.families.spec import Group
 
 # The order in which data run through them; others come after, by name.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weightscope.families.layouts import HeadCounts
+from weightscope.families.heads import HeadCounts
 from weightscope.families.spec import FamilySpec
 
 # transformers 5.23's names first, then those of GPT-2's, MPT's and GPT-Neo's time.

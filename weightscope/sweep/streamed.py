@@ -12,7 +12,7 @@ from torch import Tensor
 
 from weightscope.checkpoints.source import Source
 from weightscope.families.gather import slice_of
-from weightscope.families.layouts import Rows
+from weightscope.families.heads import Rows
 from weightscope.families.matrix import Matrix
 from weightscope.spectra.accumulate import Accumulator
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
