@@ -1,6 +1,6 @@
 """Whether the matrices of a family agree with one another and with the heads that config.json states.
 
-What is fused was checked where it was split (`qkv_layouts.py`); here are the projections that are stored apart.
+What is fused was checked where it was split (qkv_layouts.py); here are the projections stored apart.
 """
 
 from collections.abc import Mapping
