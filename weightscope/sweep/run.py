@@ -121,11 +121,12 @@ def _held(
     stack = None
     for step, tensors in _arriving(plan, source, progress.seconds, workspace.device):
         before = progress.done_bytes
-        solved = 0
+        # Once: a step may have thousands of experts.
+        solved, elements, read_bytes = 0, step.elements, step.read_bytes
         for stack in step.stacks:
             yield from _solve(stack, tensors, solver, workspace, progress.seconds)
             solved += stack.elements
-            advance(before + step.read_bytes * solved // step.elements)
+            advance(before + read_bytes * solved // elements)
     started = perf_counter()
     with _memory_errors(stack, workspace.device):
         last = list(solver.finish())
