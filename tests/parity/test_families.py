@@ -34,7 +34,7 @@ def saved(request, tmp_path):
 
 def test_every_family_has_a_case():
     # test_old_spellings.py, test_open_clip.py, test_remote_code.py
-    by_formula = {"phi-msft", "open_clip", *REFERENCES}
+    by_formula = {"phi-msft", "mixformer-sequential", "open_clip", *REFERENCES}
     without_attention = {"mamba"}  # test_state_space.py
     mixtures = {mixture.family for mixture in MIXTURES.values()}
     found = {case.family for case in CASES} | mixtures | by_formula | without_attention

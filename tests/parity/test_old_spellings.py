@@ -152,7 +152,7 @@ def test_names_alone_mean_the_same_or_nothing(tmp_path, case):
 
 @pytest.mark.parametrize("kv_heads", [HEADS, 1])
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
-@pytest.mark.parametrize("family", ["phi-msft", "mpt"])
+@pytest.mark.parametrize("family", ["phi-msft", "mixformer-sequential", "mpt"])
 def test_fused_rows_by_formula(tmp_path, family, kv_heads, prefix):
     """transformers cannot load these spellings: Wqkv is put together here as [Q; K; V]."""
     generator = torch.Generator().manual_seed(0)
@@ -160,23 +160,39 @@ def test_fused_rows_by_formula(tmp_path, family, kv_heads, prefix):
     def random(*shape):
         return torch.randn(*shape, generator=generator)
 
+    first = 1 if family == "mixformer-sequential" else 0  # the embedding is layer 0, the head the last
+    prefix = "" if first else prefix
     if family == "mpt":  # as llm-foundry writes grouped queries
         layers, fused, names = "blocks", "attn.Wqkv", ("attn.out_proj", "ffn.up_proj", "ffn.down_proj")
         config = {"n_heads": HEADS, "n_layers": LAYERS, "attn_config": {"kv_n_heads": kv_heads}}
     else:
-        layers, fused, names = "h", "mixer.Wqkv", ("mixer.out_proj", "mlp.fc1", "mlp.fc2")
+        layers, fused, names = (
+            "layers" if first else "h",
+            "mixer.Wqkv",
+            ("mixer.out_proj", "mlp.fc1", "mlp.fc2"),
+        )
         config = {"n_head": HEADS, "n_head_kv": kv_heads, "n_layer": LAYERS}
     head, tensors, expected = HIDDEN // HEADS, {}, {}
     for layer in range(LAYERS):
         q, k, v = random(HIDDEN, HIDDEN), *(3 * random(2, kv_heads * head, HIDDEN))
         rest = random(HIDDEN, HIDDEN), random(FEED_FORWARD, HIDDEN), random(HIDDEN, FEED_FORWARD)
         stored = {fused: torch.cat([q, k, v]), **dict(zip(names, rest, strict=True))}
-        tensors |= {f"{prefix}{layers}.{layer}.{name}.weight": weight for name, weight in stored.items()}
+        tensors |= {
+            f"{prefix}{layers}.{layer + first}.{name}.weight": weight for name, weight in stored.items()
+        }
         expected[layer] = dict(zip(("Q", "K", "V", "O", "M1", "M2"), (q, k, v, *rest), strict=True))
+    if first:
+        tensors |= {
+            "layers.0.wte.weight": random(9, HIDDEN),
+            f"layers.{LAYERS + 1}.linear.weight": random(9, HIDDEN),
+        }
     write_checkpoint(tmp_path, tensors, {"model_type": family, **config}, shards=2)
     with weightscope.open_checkpoint(tmp_path) as checkpoint:
         assert checkpoint.detection.spec.name == family
         assert checkpoint.sizes.kv_heads == kv_heads
+        assert checkpoint.notes == ()
+        ends = {m.group: m.layer for m in checkpoint.matrices if m.group in ("embedding", "unembedding")}
+        assert ends == (dict.fromkeys(("embedding", "unembedding")) if first else {})
         for layer, weights in expected.items():
             for group, weight in weights.items():
                 assert torch.equal(checkpoint.matrix(layer=layer, group=group), weight)

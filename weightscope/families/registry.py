@@ -42,6 +42,7 @@ _ALL = (
     plain_decoders.MPT,
     plain_decoders.PHI,
     plain_decoders.PHI_MSFT,
+    plain_decoders.MIXFORMER,
     plain_decoders.NEMOTRON,
     plain_decoders.STARCODER2,
     gated_decoders.LLAMA,

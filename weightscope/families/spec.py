@@ -88,6 +88,8 @@ class MatrixPattern:
     expert: Literal["", "stacked", "shared"] = ""
     """`stacked` where one tensor holds all experts of a layer, one behind the other along its first
     dimension; `shared` for the expert that sees every token; empty where `{expert}` is the number."""
+    outside: bool = False
+    """Whether `{layer}` numbers no block here: where embedding, blocks and head are one list."""
     optional: bool = False
     """Whether some models of the family have no such tensor: names alone tell the family without it."""
 
@@ -177,6 +179,8 @@ class FamilySpec:
     """Tied weights that files store more than once."""
     stack: str = "decoder"
     """The stack of its layers."""
+    first_layer: int = 0
+    """The number of the first block in the names; more than 0 where what comes before is numbered too."""
     stack_beyond: str = ""
     """The stack of layers numbered beyond those that the config counts, if it is another: blocks that predict
     further tokens."""
@@ -240,6 +244,7 @@ class NameMatcher:
 
     def __init__(self, spec: FamilySpec) -> None:
         self._candidates: dict[str, list[tuple[re.Pattern[str], MatrixPattern | IgnoredPattern]]] = {}
+        self._first_layer = spec.first_layer
         patterns: list[MatrixPattern | IgnoredPattern] = [*spec.patterns, *spec.ignored]
         for pattern in patterns:
             for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
@@ -256,9 +261,12 @@ class NameMatcher:
         for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
             if found := regex.fullmatch(name):
                 numbers = found.groupdict()
+                layer = int(numbers["layer"]) - self._first_layer if numbers.get("layer") else None
+                if layer is not None and layer < 0:
+                    continue
                 return Match(
                     pattern=pattern,
-                    layer=int(numbers["layer"]) if numbers.get("layer") else None,
+                    layer=None if getattr(pattern, "outside", False) else layer,
                     expert=int(numbers["expert"]) if numbers.get("expert") else None,
                 )
         return None

@@ -39,6 +39,21 @@ PHI_MSFT = FamilySpec(
     reference="microsoft/phi-2, modeling_phi.py before 2024-01 (MHA with Wqkv); layout not run here",
 )
 
+# Phi-1 and Phi-1.5 before that: embedding, blocks and head are one list of layers.
+MIXFORMER = FamilySpec(
+    name="mixformer-sequential",
+    model_types=("mixformer-sequential",),
+    patterns=(
+        matrix("layers.{layer}.mixer.Wqkv.weight", Group.QKV, layout="contiguous_qkv"),
+        *linears("layers.{layer}.", {"mixer.out_proj": Group.O, "mlp.fc1": Group.M1, "mlp.fc2": Group.M2}),
+        matrix("layers.0.wte.weight", Group.EMBEDDING),
+        matrix("layers.{layer}.linear.weight", Group.UNEMBEDDING, outside=True),
+    ),
+    ignored=buffers("layers.{layer}.mixer.", "rotary_emb.inv_freq", reason=FREQUENCIES),
+    first_layer=1,
+    reference="microsoft/phi-1_5, modeling_mixformer_sequential.py, 2023-09; layout not run here",
+)
+
 # No gate: up_proj is the first matrix.
 NEMOTRON = FamilySpec(
     name="nemotron",

@@ -40,6 +40,7 @@ def matrix(
     stack: str = "",
     kind: str = "self",
     expert: Literal["", "stacked", "shared"] = "",
+    outside: bool = False,
     optional: bool = False,
 ) -> MatrixPattern:
     """One pattern."""
@@ -51,6 +52,7 @@ def matrix(
         stack=stack,
         attention_kind=kind,
         expert=expert,
+        outside=outside,
         optional=optional,
     )
 
