@@ -13,10 +13,11 @@ PACKAGE = Path(weightscope.__file__).parent
 # Lowest first; within a folder, each file may import those before it.
 _FOLDERS = {
     "checkpoints": "dtypes json_bounds header_json header reference reading json_object listing folder "
-    "source safetensors digests local memory pickled local_source patience transport remote ranges "
+    "source safetensors digests same local memory pickled local_source patience transport remote ranges "
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders gated_decoders gpt2_names interleaved_decoders plain_decoders",
-    "families": "registry family_file sizes guess assign agreement detect select gather",
+    "families": "verification registry family_file sizes guess assign agreement "
+    "user_family mixture wholeness detect select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
+from functools import partial as applied
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS, Reading
+from weightscope.checkpoints.same import same_bytes
 from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
-from weightscope.errors import SelectionError
-from weightscope.families.agreement import check_heads
+from weightscope.errors import FamilyMismatch, SelectionError
+from weightscope.families.agreement import check_heads, check_widths
 from weightscope.families.assign import Assignment, Matrix, Skipped, assign
 from weightscope.families.detect import Detection, detect_family
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
+from weightscope.families.mixture import check_one_family
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, read_sizes
 from weightscope.families.spec import FamilySpec
+from weightscope.families.wholeness import missing_layers
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +50,9 @@ class Checkpoint:
         detection: The family and how it was found.
     """
 
-    def __init__(self, source: Source, family: FamilySpec | None = None) -> None:
+    def __init__(self, source: Source, family: FamilySpec | None = None, *, partial: bool = False) -> None:
         self.source = source
+        self._as_asked, self._partial = family is not None, partial
         self.detection: Detection = detect_family(
             source.index, source.config, has_config=source.has_config, asked=family
         )
@@ -81,10 +86,23 @@ class Checkpoint:
     def assignment(self) -> Assignment:
         """What each tensor is."""
         spec, counts = self.detection.spec, self.sizes.head_counts
-        assignment = assign(self.tensors, spec, counts, self.source.tied)
+        if spec.name != UNKNOWN and not self._as_asked:
+            check_one_family(self.tensors, spec)
+        same = applied(same_bytes, self.source)
+        assignment = assign(self.tensors, spec, counts, self.source.tied, same)
         if spec.name != UNKNOWN:
             check_heads(assignment, counts)
+            check_widths(assignment, self.sizes.model_dimension)
+            if not self._partial and (missing := self._missing(assignment)):
+                raise FamilyMismatch(
+                    f"Every layer of {self.source.reference!r} was to be read as family {spec.name!r}.",
+                    missing,
+                    "Complete the checkpoint, or take it as it is with --partial (in Python partial=True).",
+                )
         return assignment
+
+    def _missing(self, assignment: Assignment) -> str:
+        return missing_layers(self.tensors, assignment, self.config, self.sizes)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -92,12 +110,13 @@ class Checkpoint:
         layers = len({m.layer for m in self.matrices if m.layer is not None})
         stated = self.sizes.layers
         one_stack = len({m.stack for m in self.matrices if m.layer is not None}) == 1
+        missing = self._missing(self.assignment)
         contradiction = (
             (f"config.json states {stated} layers and the tensors have {layers}.",)
-            if stated and one_stack and stated != layers
+            if stated and one_stack and stated != layers and not missing
             else ()
         )
-        return (*self.source.notes, *self.detection.notes, *contradiction)
+        return (*self.source.notes, *self.detection.notes, *filter(None, [missing]), *contradiction)
 
     def find(self, **key: Any) -> Matrix:
         """The one matrix with these key columns, such as `layer=5, group="Q"`.
@@ -177,6 +196,7 @@ class Opening(TypedDict, total=False):
     cache: bool
     connections: int
     verify: bool
+    partial: bool
 
 
 def open_checkpoint(
@@ -189,6 +209,7 @@ def open_checkpoint(
     cache: bool = False,
     connections: int = DEFAULT_CONNECTIONS,
     verify: bool = False,
+    partial: bool = False,
 ) -> Checkpoint:
     """Open a checkpoint: headers and config now, weights when asked.
 
@@ -202,6 +223,8 @@ def open_checkpoint(
             parts that are needed.
         connections: To the Hub at once, in [1, 64].
         verify: Whether to compare whole files with the Hub's digests first; not for what is streamed.
+        partial: Whether layers, or parts of them, may be missing; else that is an error when matrices are
+            asked for.
 
     Examples:
         >>> with open_checkpoint("demo") as checkpoint:
@@ -215,7 +238,8 @@ def open_checkpoint(
         TransferError: The network or the Hub failed too often.
         QuantizedCheckpointError: It holds codes.
         UnknownFamily: `family` cannot be used.
-        FamilyMismatch: The family does not fit the tensors.
+        FamilyMismatch: The family does not fit the tensors. What is found when they are given their roles,
+            such as layers that are missing, is raised by the first use of `matrices` and what needs them.
     """
     spec = load_family(family) if isinstance(family, str) else family
     reading = Reading(
@@ -227,6 +251,7 @@ def open_checkpoint(
         verify=verify,
     )
     with ExitStack() as to_close:
-        checkpoint = Checkpoint(to_close.enter_context(open_source(source, reading)), spec)
+        opened = to_close.enter_context(open_source(source, reading))
+        checkpoint = Checkpoint(opened, spec, partial=partial)
         to_close.pop_all()  # all is well: it stays open
     return checkpoint

@@ -9,15 +9,24 @@ families = typer.Typer(help="The families weightscope knows, as data.", invoke_w
 
 
 @families.callback(invoke_without_command=True)
-def _list(context: typer.Context) -> None:
+def _list(
+    context: typer.Context,
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Print how each family was verified, instead of its groups.")
+    ] = False,
+) -> None:
     """The families weightscope knows, as data."""
     if context.invoked_subcommand is not None:
         return
     from weightscope.families.registry import FAMILIES
     from weightscope.families.spec import Group
+    from weightscope.families.verification import verification
 
     width = max(map(len, FAMILIES))
     for spec in FAMILIES.values():
+        if verified:
+            typer.echo(f"{spec.name:{width}}  {verification(spec)}")
+            continue
         assigned = {group for pattern in spec.patterns for group in pattern.groups}
         typer.echo(f"{spec.name:{width}}  {' '.join(group for group in Group if group in assigned)}")
 
@@ -40,7 +49,7 @@ def _plain(value: Any) -> Any:
         return {
             field.name: _plain(getattr(value, field.name))
             for field in fields(value)
-            if getattr(value, field.name) not in (field.default, {})
+            if field.compare and getattr(value, field.name) not in (field.default, {})
         }
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

@@ -6,7 +6,7 @@ reason. Nothing here reads a weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -124,7 +124,11 @@ class Assignment:
 
 
 def assign(
-    index: TensorIndex, spec: FamilySpec, counts: HeadCounts, tied: Mapping[str, str] | None = None
+    index: TensorIndex,
+    spec: FamilySpec,
+    counts: HeadCounts,
+    tied: Mapping[str, str] | None = None,
+    same: Callable[[TensorInfo, TensorInfo], bool] = lambda one, other: False,
 ) -> Assignment:
     """Give every tensor of two or more dimensions its role.
 
@@ -133,6 +137,7 @@ def assign(
         spec: Its family.
         counts: Head counts from its config, for fused layouts.
         tied: Other names of tensors in the index, for live models.
+        same: Whether two tensors in one place are copies of each other, bit for bit.
 
     Raises:
         FamilyMismatch: Two tensors claim one place, or a fused weight does not fit its layout.
@@ -168,7 +173,11 @@ def assign(
                 name=name, dtype=alias.dtype, shape=alias.shape, shard="", start=alias.start, stop=alias.stop
             )
             skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", kind="tied"))
-    matrices = _without_duplicates(matrices, spec)
+    matrices, copies = _without_duplicates(matrices, spec, matches, same)
+    skipped.extend(
+        Skipped(tensor=index[name], reason=f"the same weights as {owner}", kind="tied")
+        for name, owner in copies.items()
+    )
     matrices.extend(_stacked_qkv(matrices))
     matrices.sort(key=lambda matrix: matrix.sort_key)
     return Assignment(
@@ -263,27 +272,57 @@ def _stacked(split: Mapping[str, Rows]) -> Rows | None:
     return None if in_order else rows
 
 
-def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix]:
-    """The matrices, if no two claim one place; of two guesses that do, the later one is no guess at all."""
+def _without_duplicates(
+    matrices: list[Matrix],
+    spec: FamilySpec,
+    matches: Mapping[str, Match | None],
+    same: Callable[[TensorInfo, TensorInfo], bool],
+) -> tuple[list[Matrix], dict[str, str]]:
+    """The matrices, no two in one place, and the tensors that are copies of another in their place.
+
+    Of two guesses for one place the later one is no guess at all.
+    """
     seen: dict[tuple[object, ...], Matrix] = {}
     settled: list[Matrix] = []
+    copies: dict[str, str] = {}
+    compared: dict[tuple[str, str], bool] = {}
     for matrix in matrices:
-        place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
-        if matrix.layer is None or place not in seen:  # outside the layers several may share a group
-            seen[place] = matrix
+        place = _place(matrix, matches)
+        first = seen.setdefault(place, matrix)
+        if first is matrix:
             settled.append(matrix)
-        elif spec.name == UNKNOWN:
+            continue
+        (one,), (other,) = first.slices, matrix.slices
+        pair = (one.tensor.name, other.tensor.name)
+        if pair not in compared:
+            compared[pair] = same(one.tensor, other.tensor)
+        guesses = [matches[name] for name in pair]
+        if compared[pair] and (one.rows, one.transposed) == (other.rows, other.transposed):
+            copies[other.tensor.name] = one.tensor.name
+        elif spec.name == UNKNOWN and len({guess.pattern for guess in guesses if guess}) > 1:
             settled.append(
                 replace(matrix, stack="", layer=None, attention_kind="", group=Group.OTHER, expert="")
             )
         else:
+            where = "" if matrix.layer is None else f" of layer {matrix.layer}"
             raise FamilyMismatch(
                 f"The tensors were given their roles by family {spec.name!r}.",
-                f"Both {seen[place].parameter!r} and {matrix.parameter!r} are {matrix.group} of layer "
-                f"{matrix.layer}.",
-                "Remove one copy, or describe the checkpoint in a family file and pass it with --family.",
+                f"Both {first.parameter!r} and {matrix.parameter!r} are {matrix.group}{where}, and not the "
+                "same weights.",
+                "Remove one of them, or describe the checkpoint in a family file and pass it with --family.",
             )
-    return settled
+    used = {part.tensor.name for matrix in settled for part in matrix.slices}
+    return settled, {name: owner for name, owner in copies.items() if name not in used}
+
+
+def _place(matrix: Matrix, matches: Mapping[str, Match | None]) -> tuple[object, ...]:
+    """What only one tensor may be; outside the layers several share a group, but not a template."""
+    if matrix.layer is not None:
+        expert = (matrix.expert, matrix.head)
+        return (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, *expert)
+    name = matrix.slices[0].tensor.name
+    match = matches[name]
+    return (matrix.group, name if match is None else match.pattern.template)
 
 
 def _stacked_qkv(matrices: list[Matrix]) -> Iterator[Matrix]:

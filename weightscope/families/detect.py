@@ -14,6 +14,7 @@ from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import read_sizes
 from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher
+from weightscope.families.user_family import check_templates
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
@@ -42,13 +43,14 @@ def detect_family(
         FamilyMismatch: The user's family matches no tensor, or names alone leave more than one meaning.
     """
     if asked is not None:
-        if not _layer_patterns_found(index, asked):
+        if _layer_patterns(asked) and not _layer_patterns_found(index, asked):
             raise FamilyMismatch(
                 f"The family {asked.name!r} was asked for.",
                 f"None of its layer templates matches any of the checkpoint's {len(index)} tensors, "
                 f"such as {next(iter(index), 'none')!r}.",
                 "Leave --family out, or correct the templates.",
             )
+        check_templates(index, asked)
         return Detection(spec=asked)
     model_type = config.get("model_type")
     for spec in FAMILIES.values():

@@ -46,6 +46,7 @@ LLAMA = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/llama/modeling_llama.py, v5.23",
 )
 
@@ -55,6 +56,8 @@ MISTRAL = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
+    formula=("no prefix, beside a head",),
     reference="transformers/models/mistral/modeling_mistral.py, v5.23",
 )
 
@@ -64,6 +67,7 @@ QWEN2 = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/qwen2/modeling_qwen2.py, v5.23",
 )
 
@@ -74,6 +78,7 @@ QWEN3 = FamilySpec(
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
     head_norm=_HEAD_NORM,
+    verified="modules",
     reference="transformers/models/qwen3/modeling_qwen3.py, v5.23",
 )
 
@@ -83,6 +88,7 @@ GEMMA = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/gemma/modeling_gemma.py, v5.23",
 )
 
@@ -92,6 +98,7 @@ GEMMA2 = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/gemma2/modeling_gemma2.py, v5.23",
 )
 
@@ -102,6 +109,8 @@ GEMMA3 = FamilySpec(
     patterns=(*_LLAMA, matrix("language_model.lm_head.weight", Group.UNEMBEDDING)),
     ignored=_LLAMA_BUFFERS,
     head_norm=_HEAD_NORM,
+    verified="modules",
+    formula=("the prefix language_model.model.",),
     reference="transformers/models/gemma3/modeling_gemma3.py, v5.23",
 )
 
@@ -111,6 +120,7 @@ STABLELM = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/stablelm/modeling_stablelm.py, v5.23",
 )
 
@@ -120,6 +130,7 @@ OLMO2 = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/olmo2/modeling_olmo2.py, v5.23",
 )
 
@@ -129,6 +140,7 @@ COHERE2 = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/cohere2/modeling_cohere2.py, v5.23",
 )
 
@@ -138,6 +150,7 @@ GRANITE = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/granite/modeling_granite.py, v5.23",
 )
 
@@ -147,6 +160,7 @@ SMOLLM3 = FamilySpec(
     prefixes=_PREFIXES,
     patterns=_LLAMA,
     ignored=_LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/smollm3/modeling_smollm3.py, v5.23",
 )
 
@@ -163,6 +177,7 @@ PHI3 = FamilySpec(
         *_ENDS,
     ),
     ignored=_LLAMA_BUFFERS,
+    verified="forward pass",
     reference="transformers/models/phi3/modeling_phi3.py, v5.23",
 )
 
@@ -177,5 +192,6 @@ GLM4 = FamilySpec(
         *_ENDS,
     ),
     ignored=_LLAMA_BUFFERS,
+    verified="forward pass",
     reference="transformers/models/glm4/modeling_glm4.py, v5.23",
 )

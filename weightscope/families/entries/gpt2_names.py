@@ -26,6 +26,7 @@ GPT2 = FamilySpec(
         _HEAD,
     ),
     ignored=_MASKS,
+    verified="forward pass",
     reference="transformers/models/gpt2/modeling_gpt2.py, v5.23; the Hub's files have no prefix",
 )
 
@@ -46,6 +47,7 @@ GPT_BIGCODE = FamilySpec(
     ),
     ignored=_MASKS,
     config_flags={"multi_query": "multi_query"},
+    verified="forward pass",
     reference="transformers/models/gpt_bigcode/modeling_gpt_bigcode.py, v5.23",
 )
 
@@ -73,6 +75,7 @@ GPTJ = FamilySpec(
         *_MASKS,
         *buffers("{prefix}h.{layer}.attn.", "embed_positions", reason="rotary position table"),
     ),
+    verified="modules",
     reference="transformers/models/gptj/modeling_gptj.py, v5.23",
 )
 
@@ -98,6 +101,7 @@ GPT_NEO = FamilySpec(
         _HEAD,
     ),
     ignored=buffers("{prefix}h.{layer}.attn.attention.", "bias", "masked_bias", reason=MASK),
+    verified="modules",
     reference="transformers/models/gpt_neo/modeling_gpt_neo.py, v5.23",
 )
 
@@ -115,5 +119,6 @@ CODEGEN = FamilySpec(
         _HEAD,
     ),
     ignored=buffers("{prefix}h.{layer}.attn.", "causal_mask", "bias", "masked_bias", reason=MASK),
+    verified="forward pass",
     reference="transformers/models/codegen/modeling_codegen.py, v5.23",
 )
