@@ -16,8 +16,8 @@ _FOLDERS = {
     "source safetensors digests same local memory pickled local_source patience transport remote ranges "
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders gated_decoders gpt2_names interleaved_decoders plain_decoders",
-    "families": "verification registry family_file sizes guess assign agreement "
-    "user_family mixture wholeness detect select gather",
+    "families": "verification registry family_file family_text sizes guess refine assign agreement "
+    "draft user_family mixture wholeness detect select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
@@ -49,7 +49,7 @@ FLOORS: list[list[str]] = [
     [*_folder("sweep"), "checkpoint"],
     ["table", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["plots"],
-    ["publish", "report", "inspection"],
+    ["publish", "report", "inspection", "drafting"],
     ["planning", "analysis", "estimate"],
     _folder("training"),
     _folder("training.experiments"),

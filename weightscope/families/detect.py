@@ -11,6 +11,7 @@ from weightscope.errors import FamilyMismatch
 from weightscope.families.agreement import check_heads, fits_together
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
+from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import read_sizes
 from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher
@@ -115,7 +116,7 @@ def _one_layer(index: TensorIndex) -> TensorIndex:
 
 
 def _unknown(index: TensorIndex, why: str) -> Detection:
-    spec = guess_family(index)
+    spec, doubts = refined(guess_family(index), index)
     guesses = tuple(
         f"{pattern.template} -> {pattern.group}{' (transposed)' if pattern.transposed else ''}"
         for pattern in spec.patterns
@@ -127,7 +128,7 @@ def _unknown(index: TensorIndex, why: str) -> Detection:
     )
     return Detection(
         spec=spec,
-        notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.", *unguessed),
+        notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.", *doubts, *unguessed),
         guesses=guesses,
     )
 
