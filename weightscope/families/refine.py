@@ -66,8 +66,9 @@ def _one_a_place(
     taken: dict[tuple[object, ...], MatrixPattern] = {}
     lost: set[str] = set()
     doubts: list[str] = []
-    # That of most layers first: one stray tensor takes nothing from a whole model.
-    for pattern in sorted(patterns, key=lambda pattern: -len(members[pattern.template])):
+    # That of most layers first: one stray tensor takes nothing from a whole model. Then the plainer name,
+    # query before pos_query.
+    for pattern in sorted(patterns, key=lambda one: (-len(members[one.template]), len(one.template))):
         if pattern.group not in (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS):
             continue
         role = (pattern.stack, pattern.attention_kind, pattern.group)
