@@ -46,10 +46,11 @@ def draft_family(source: Openable, **opening: Unpack[Opening]) -> Draft:
 
 
 def _objections(checkpoint: Checkpoint, text: str) -> tuple[str, ...]:
-    """What a run with the draft as it is would be refused for: guesses are held to less than families are."""
+    """What a run would be refused for, with the draft or without: a family is held to more than guesses."""
     drafted = Checkpoint(checkpoint.source, parse_family(text, Path("the draft")))
-    try:
-        drafted.matrices  # noqa: B018
-    except WeightscopeError as error:
-        return (f"As it is, the draft would be refused: {error.found} {error.advice}",)
+    for read, what in ((checkpoint, "The checkpoint is"), (drafted, "With this draft as it is, it is")):
+        try:
+            read.matrices  # noqa: B018
+        except WeightscopeError as error:
+            return (f"{what} refused: {error.found} {error.advice}",)
     return ()
