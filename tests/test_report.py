@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import weightscope
-from tests.factories import write_gpt2
+from tests.factories import write_checkpoint, write_gpt2
+from tests.families.test_experts import MIXTRAL, mixtral
 from weightscope import report
 from weightscope.errors import OutputError
 from weightscope.report import REPORT_FILES
@@ -15,7 +16,8 @@ from weightscope.report import REPORT_FILES
 
 @pytest.fixture
 def analysis(tmp_path):
-    return weightscope.analyze(write_gpt2(tmp_path / "model", layers=3), spectrum=True)
+    folder = write_checkpoint(tmp_path / "model", mixtral(layers=3), MIXTRAL)
+    return weightscope.analyze(folder, spectrum=True)
 
 
 def content(folder):
@@ -40,11 +42,13 @@ def test_every_file_is_there_and_says_the_same(analysis, tmp_path):
     assert 0 < seconds["write"] < seconds["total"]
     assert parts <= seconds["total"] * (1 + 1e-9)
     spectra = pd.read_parquet(tmp_path / "out/spectra.parquet")
-    norms = spectra.groupby(["layer", "group"])["singular_value"].apply(
+    norms = spectra.groupby(["layer", "group", "expert"])["singular_value"].apply(
         lambda values: math.sqrt((values**2).sum())
     )
     for row in analysis.table.to_dict("records"):
-        assert norms[(row["layer"], row["group"])] == pytest.approx(row["frobenius_norm"], rel=1e-12)
+        assert norms[(row["layer"], row["group"], row["expert"])] == pytest.approx(
+            row["frobenius_norm"], rel=1e-12
+        )
 
 
 def test_the_table_is_the_same_byte_for_byte(tmp_path):

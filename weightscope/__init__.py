@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from weightscope.checkpoints.header import TensorInfo
     from weightscope.checkpoints.reference import CheckpointRef
     from weightscope.errors import WeightscopeError
-    from weightscope.families.assign import Matrix
+    from weightscope.families.matrix import Matrix
     from weightscope.families.registry import list_families
     from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec, Group, MatrixPattern
     from weightscope.inspection import Inspection, inspect

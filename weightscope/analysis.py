@@ -13,10 +13,11 @@ from weightscope.checkpoint import Checkpoint, open_checkpoint
 from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS
 from weightscope.coverage import coverage, skipped_table
 from weightscope.errors import OptionError
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 from weightscope.families.select import parse_groups, parse_layers
 from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec
 from weightscope.options import DEFAULT_EPSILON, Options
+from weightscope.over_experts import over_experts
 from weightscope.planning import plan_analysis
 from weightscope.plots import plot_quantity
 from weightscope.provenance import provenance_here, provenance_of, run_identity
@@ -73,6 +74,11 @@ class Analysis:
             SelectionError: No such column, or no row in a layer.
         """
         return plot_quantity({self.label: self.table}, quantity)
+
+    @property
+    def experts(self) -> pd.DataFrame:
+        """Mean and spread over the experts of each layer, one row a layer and group; see `over_experts`."""
+        return over_experts(self.table)
 
     @property
     def label(self) -> str:

@@ -15,14 +15,17 @@ from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
 from weightscope.errors import FamilyMismatch, SelectionError
 from weightscope.families.agreement import check_heads, check_widths
-from weightscope.families.assign import Assignment, Matrix, Skipped, assign
+from weightscope.families.assign import Assignment, Skipped, assign
+from weightscope.families.copies import stored_copies
 from weightscope.families.detect import Detection, detect_family
+from weightscope.families.experts import check_experts
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
+from weightscope.families.matrix import Matrix
 from weightscope.families.mixture import check_one_family
 from weightscope.families.select import parse_groups
-from weightscope.families.sizes import ConfigSizes, read_sizes
-from weightscope.families.spec import FamilySpec
+from weightscope.families.sizes import ConfigSizes, stack_sizes
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec
 from weightscope.families.wholeness import missing_layers
 
 if TYPE_CHECKING:
@@ -79,44 +82,57 @@ class Checkpoint:
 
     @cached_property
     def sizes(self) -> ConfigSizes:
-        """The sizes config.json states."""
-        return read_sizes(self.config, self.detection.spec)
+        """The sizes config.json states; where stacks have their own, those of the family's first."""
+        return self.stack_sizes[self.detection.spec.stack]
+
+    @cached_property
+    def stack_sizes(self) -> dict[str, ConfigSizes]:
+        """The sizes config.json states, by stack, as far as it tells stacks apart."""
+        return stack_sizes(self.config, self.detection.spec)
 
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        spec, counts = self.detection.spec, self.sizes.head_counts
+        spec = self.detection.spec
         if spec.name != UNKNOWN and not self._as_asked:
             check_one_family(self.tensors, spec)
-        same = applied(same_bytes, self.source)
-        assignment = assign(self.tensors, spec, counts, self.source.tied, same)
+        tied = {**self.source.tied, **stored_copies(self.tensors, spec, self.config)}
+        assignment = assign(self.tensors, spec, self.stack_sizes, tied, applied(same_bytes, self.source))
         if spec.name != UNKNOWN:
-            check_heads(assignment, counts)
-            check_widths(assignment, self.sizes.model_dimension)
-            if not self._partial and (missing := self._missing(assignment)):
-                raise FamilyMismatch(
-                    f"Every layer of {self.source.reference!r} was to be read as family {spec.name!r}.",
-                    missing,
-                    "Complete the checkpoint, or take it as it is with --partial (in Python partial=True).",
-                )
+            check_heads(assignment, self.stack_sizes)
+            check_widths(assignment, self.stack_sizes)
+            if not self._partial:
+                check_experts(assignment.matrices, spec.name, stated=self.sizes.experts)
+                if missing := self._missing(assignment):
+                    raise FamilyMismatch(
+                        f"Every layer of {self.source.reference!r} was to be read as family {spec.name!r}.",
+                        missing,
+                        "Complete the checkpoint, or take it as it is: --partial (in Python partial=True).",
+                    )
         return assignment
 
     def _missing(self, assignment: Assignment) -> str:
-        return missing_layers(self.tensors, assignment, self.config, self.sizes)
+        return missing_layers(self.tensors, assignment, self.config, self.stack_sizes)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        layers = len({m.layer for m in self.matrices if m.layer is not None})
-        stated = self.sizes.layers
-        one_stack = len({m.stack for m in self.matrices if m.layer is not None}) == 1
+        layers: dict[str, set[int]] = {}
+        for matrix in self.matrices:
+            if matrix.layer is not None:
+                layers.setdefault(matrix.stack, set()).add(matrix.layer)
         missing = self._missing(self.assignment)
-        contradiction = (
-            (f"config.json states {stated} layers and the tensors have {layers}.",)
-            if stated and one_stack and stated != layers and not missing
-            else ()
-        )
-        return (*self.source.notes, *self.detection.notes, *filter(None, [missing]), *contradiction)
+        contradictions = [missing] if missing else []
+        for stack, found in layers.items():
+            # A guessed family has one count, which with several stacks may be any one's.
+            sizes = self.stack_sizes.get(stack, self.sizes if len(layers) == 1 else None)
+            guessed = self.detection.spec.name == UNKNOWN and len(layers) > 1
+            if sizes and sizes.layers and not (guessed or missing) and sizes.layers != len(found):
+                what = f"{stack} layers" if len(layers) > 1 else "layers"
+                contradictions.append(
+                    f"config.json states {sizes.layers} {what} and the tensors have {len(found)}."
+                )
+        return (*self.source.notes, *self.detection.notes, *contradictions, *_no_roles(self.detection.spec))
 
     def find(self, **key: Any) -> Matrix:
         """The one matrix with these key columns, such as `layer=5, group="Q"`.
@@ -153,9 +169,8 @@ class Checkpoint:
         from weightscope.families.gather import slice_of
 
         parts = self.find(**key).slices
-        tensors = {part.tensor.name: part.tensor for part in parts}
-        read = {name: self.source.read(info) for name, info in tensors.items()}
-        pieces = [slice_of(read[part.tensor.name], part) for part in parts]
+        read = {info: self.source.read(info) for info in dict.fromkeys(part.tensor for part in parts)}
+        pieces = [slice_of(read[part.tensor], part) for part in parts]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def svd(self, *, k: int = 32, **key: Any) -> TruncatedSVD:
@@ -184,6 +199,17 @@ class Checkpoint:
     def __exit__(self, *exception: object) -> None:
         """Close it."""
         self.close()
+
+
+def _no_roles(spec: FamilySpec) -> tuple[str, ...]:
+    """What to tell of a family without a single matrix of attention or a feed-forward part."""
+    roles = {group for pattern in spec.patterns for group in pattern.groups}
+    if spec.name == UNKNOWN or roles & {*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS}:
+        return ()
+    return (
+        f"Family {spec.name!r} has no attention and no feed-forward part: the matrices of its layers are in "
+        "the groups other and conv.",
+    )
 
 
 class Opening(TypedDict, total=False):

@@ -6,20 +6,20 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from weightscope.checkpoint import Checkpoint
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOT_SELECTED = "not_selected"
-# Without these nothing is missing: masks and position ids, second names of the same weights.
-HARMLESS = ("buffer", "tied")
+# Without these no matrix is missing: masks and position ids, biases, second names of the same weights.
+HARMLESS = ("buffer", "bias", "tied")
 
 
 def skipped_table(checkpoint: Checkpoint, selected: Iterable[Matrix]) -> pd.DataFrame:
     """Tensors of two or more dimensions that no selected matrix uses, and why.
 
-    Columns: parameter, shape (as `768x3072`), dtype, status (`not_selected`, `buffer`, `tied`, or
+    Columns: parameter, shape (as `768x3072`), dtype, status (`not_selected`, `buffer`, `bias`, `tied`, or
     `skipped` for what is missed), reason.
     """
     import pandas as pd

@@ -9,8 +9,10 @@ from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Unpack
 
 from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
+from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import Group, IgnoredPattern, NameMatcher
+from weightscope.over_experts import NUMBERED
 
 if TYPE_CHECKING:
     from weightscope.checkpoints.stream import Openable
@@ -29,6 +31,8 @@ class GroupEntry:
     """`self`, `cross` or empty."""
     group: str
     """The role."""
+    expert: str
+    """`numbered` for experts among which a router chooses, `shared`, or empty."""
     matrices: int
     """How many."""
     shapes: tuple[tuple[int, int], ...]
@@ -38,8 +42,29 @@ class GroupEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StackSizes:
+    """The sizes of one stack. What neither headers nor config tell is None."""
+
+    stack: str
+    """`encoder`, `decoder` …; empty if no layer was found."""
+    layers: int | None
+    """Transformer blocks."""
+    model_dimension: int | None
+    """Width of the residual stream."""
+    feed_forward_dimension: int | None
+    """Width of the MLP."""
+    heads: int | None
+    """Query heads."""
+    kv_heads: int | None
+    """Key and value heads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What headers and config tell. A size that neither tells is None."""
+    """What headers and config tell. A size that neither tells is None.
+
+    Of several stacks, `layers` to `kv_heads` are the sizes of the first of `stacks`, the family's own.
+    """
 
     checkpoint: str
     """The reference as given."""
@@ -57,12 +82,16 @@ class Inspection:
     """Query heads."""
     kv_heads: int | None
     """Key and value heads."""
+    stacks: tuple[StackSizes, ...]
+    """The same for each stack; one entry for most models."""
+    experts: int | None
+    """Experts of a layer among which a router chooses; None for models without."""
     vocabulary: int | None
     """Tokens."""
     parameters: int
-    """Elements of all tensors that are no buffers."""
+    """Elements of all tensors that are no buffers, tied ones counted once."""
     dtypes: dict[str, int]
-    """Elements by stored type, buffers left out."""
+    """Elements by stored type, buffers and copies left out."""
     bytes: int
     """Bytes of all tensors."""
     shards: int
@@ -97,8 +126,10 @@ def inspect(source: Openable, **opening: Unpack[Opening]) -> Inspection:
 
 def _inspect(checkpoint: Checkpoint) -> Inspection:
     sizes, matrices = checkpoint.sizes, checkpoint.matrices
-    heads = sizes.heads or _heads(checkpoint)
-    buffers = checkpoint.assignment.buffers
+    stacks = _stacks(checkpoint)
+    own = stacks[0]
+    tied = {entry.tensor.name for entry in checkpoint.skipped if entry.kind == "tied"}
+    buffers = checkpoint.assignment.buffers | tied
     elements: Counter[str] = Counter()
     for info in checkpoint.tensors.values():
         if info.name not in buffers:
@@ -110,11 +141,13 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         architectures=tuple(_printable(name) for name in architectures[:_MOST_ARCHITECTURES])
         if isinstance(architectures, list)
         else (),
-        layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
-        model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
-        feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
-        heads=heads,
-        kv_heads=sizes.kv_heads or _kv_heads(matrices, heads),
+        layers=own.layers,
+        model_dimension=own.model_dimension,
+        feed_forward_dimension=own.feed_forward_dimension,
+        heads=own.heads,
+        kv_heads=own.kv_heads,
+        stacks=stacks,
+        experts=_experts(matrices),
         vocabulary=sizes.vocabulary or _first(matrices, (Group.UNEMBEDDING, Group.EMBEDDING), axis=0),
         parameters=sum(elements.values()),
         dtypes=dict(elements.most_common()),
@@ -137,15 +170,47 @@ def _first(matrices: tuple[Matrix, ...], groups: tuple[Group, ...], *, axis: int
     return next((matrix.shape[axis] for matrix in matrices if matrix.group in groups), None)
 
 
-def _heads(checkpoint: Checkpoint) -> int | None:
+def _stacks(checkpoint: Checkpoint) -> tuple[StackSizes, ...]:
+    """The sizes of each stack that has layers, the family's own first; of the whole if there is none."""
+    spec = checkpoint.detection.spec
+    found = {matrix.stack: None for matrix in checkpoint.matrices if matrix.layer is not None}
+    if not found:
+        return (_stack(checkpoint, "", checkpoint.matrices, checkpoint.sizes),)
+    several = []
+    for stack in sorted(found, key=lambda stack: stack != spec.stack):
+        members = tuple(m for m in checkpoint.matrices if m.stack == stack and m.attention_kind != "cross")
+        sizes = checkpoint.stack_sizes.get(stack)
+        if sizes is None:  # the config tells nothing apart
+            sizes = checkpoint.sizes if len(found) == 1 else ConfigSizes()
+        several.append(_stack(checkpoint, stack, members, sizes))
+    return tuple(several)
+
+
+def _stack(
+    checkpoint: Checkpoint, stack: str, matrices: tuple[Matrix, ...], sizes: ConfigSizes
+) -> StackSizes:
+    heads = sizes.heads or _heads(checkpoint, stack, matrices, sizes.head_dim)
+    return StackSizes(
+        stack=stack,
+        layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
+        model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
+        feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
+        heads=heads,
+        kv_heads=sizes.kv_heads or _kv_heads(matrices, heads),
+    )
+
+
+def _heads(
+    checkpoint: Checkpoint, stack: str, matrices: tuple[Matrix, ...], head_dim: int | None
+) -> int | None:
     """As many as Q has rows for, if the config or the norm of one head tells how high a head is."""
-    spec, head_dim = checkpoint.detection.spec, checkpoint.sizes.head_dim
-    if not head_dim and spec.head_norm:
+    spec = checkpoint.detection.spec
+    if not head_dim and spec.head_norm and stack == spec.stack:
         own = replace(spec, patterns=(), ignored=(IgnoredPattern(template=spec.head_norm, reason="a norm"),))
         matcher = NameMatcher(own)
         norms = (info for name, info in checkpoint.tensors.items() if matcher.match(name))
         head_dim = next((info.elements for info in norms), None)
-    rows = _first(checkpoint.matrices, (Group.Q,), axis=0)
+    rows = _first(matrices, (Group.Q,), axis=0)
     return rows // head_dim if rows and head_dim and rows % head_dim == 0 else None
 
 
@@ -157,18 +222,24 @@ def _kv_heads(matrices: tuple[Matrix, ...], heads: int | None) -> int | None:
     return heads * keys // queries
 
 
+def _experts(matrices: tuple[Matrix, ...]) -> int | None:
+    return max((1 + int(m.expert) for m in matrices if m.expert.isdecimal()), default=None)
+
+
 def _entries(matrices: tuple[Matrix, ...]) -> list[GroupEntry]:
-    places: dict[tuple[str, str, Group], list[Matrix]] = {}
+    places: dict[tuple[str, str, Group, str], list[Matrix]] = {}
     for matrix in matrices:
-        places.setdefault((matrix.stack, matrix.attention_kind, matrix.group), []).append(matrix)
+        expert = NUMBERED if matrix.expert.isdecimal() else matrix.expert
+        places.setdefault((matrix.stack, matrix.attention_kind, matrix.group, expert), []).append(matrix)
     return [
         GroupEntry(
             stack=stack,
             attention_kind=kind,
             group=group,
+            expert=expert,
             matrices=len(members),
             shapes=tuple(dict.fromkeys(matrix.shape for matrix in members)),
             parameters=tuple(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", m.parameter) for m in members)),
         )
-        for (stack, kind, group), members in places.items()
+        for (stack, kind, group, expert), members in places.items()
     ]

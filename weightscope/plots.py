@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weightscope.errors import SelectionError
+from weightscope.over_experts import NUMBERED, SHARED, expert_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +32,15 @@ GROUP_STYLE: dict[str, tuple[str, str]] = {
     "M1": ("#6a3d9a", "v"),
     "G": ("#7d7d7d", "*"),
     "M2": ("#41a5d1", "X"),
+    "Q_A": ("#21539c", "<"),
+    "Q_B": ("#b1c8ed", ">"),
+    "KV_A": ("#a36533", "p"),
+    "K_R": ("#f09e8e", "d"),
+    "K_B": ("#83183b", "H"),
+    "V_B": ("#c5e5cb", "8"),
 }
 _OTHER_STYLE = ("#b15928", "h")
-ATTENTION = ("Q", "K", "V", "O", "QKV")
+ATTENTION = ("Q", "K", "V", "O", "QKV", "Q_A", "Q_B", "KV_A", "K_R", "K_B", "V_B")
 FEED_FORWARD = ("M1", "G", "M2")
 
 AXIS_LABEL = {
@@ -121,8 +128,8 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
             for panel, axes in zip(panels, line, strict=True):
                 if not (table[panel.quantity] < 0).any():
                     axes.set_ylim(bottom=0.0)
-        order = [*GROUP_STYLE, *(name for name in handles if name not in GROUP_STYLE)]
-        names = [name for name in order if name in handles]
+        groups = [*GROUP_STYLE]
+        names = sorted(handles, key=lambda name: _place_in_legend(name, groups))
         figure.legend(
             [handles[name] for name in names],
             names,
@@ -160,27 +167,42 @@ def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterat
 
 
 def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str, Any]) -> None:
-    for (group, kind), members in table[table["group"].isin(panel.groups)].groupby(
-        ["group", "attention_kind"], sort=False
+    drawn = table[table["group"].isin(panel.groups)]
+    for (group, kind, expert), members in drawn.groupby(
+        ["group", "attention_kind", expert_kind(drawn)], sort=False
     ):
         colour, marker = GROUP_STYLE.get(str(group), _OTHER_STYLE)
-        cross = kind == "cross"
-        # Experts of one layer are drawn as their mean.
-        values = members.groupby("layer")[panel.quantity].mean()
+        by_layer = members.groupby("layer")[panel.quantity]
+        layers = by_layer.mean().index.to_numpy(dtype=float)
+        line_style = "--" if kind == "cross" else "-." if expert == SHARED else "-"
         (line,) = axes.plot(
-            values.index.to_numpy(dtype=float),
-            values.to_numpy(dtype=float),
+            layers,
+            by_layer.mean().to_numpy(dtype=float),
             color=colour,
             marker=marker,
-            linestyle="--" if cross else "-",
+            markerfacecolor=colour if line_style == "-" else "white",
+            markeredgecolor=colour,
+            markeredgewidth=0.0 if line_style == "-" else 1.1,
+            linestyle=line_style,
             label=str(group),
         )
-        handles.setdefault(f"{group} (cross)" if cross else str(group), line)
+        handle: Any = line
+        if expert == NUMBERED:  # however many: their mean, and where all of them lie
+            ends = (by_layer.min().to_numpy(dtype=float), by_layer.max().to_numpy(dtype=float))
+            handle = (axes.fill_between(layers, *ends, color=colour, alpha=0.16, linewidth=0), line)
+        what = "cross" if kind == "cross" else {NUMBERED: "experts", SHARED: "shared"}.get(str(expert))
+        handles.setdefault(f"{group} ({what})" if what else str(group), handle)
     if not table["group"].isin(panel.groups).any():
         axes.text(0.5, 0.5, "no such matrices", transform=axes.transAxes, ha="center", color="0.35")
         axes.set_xticks([])
     if baseline := _BASELINE.get(panel.quantity):
         _draw_baselines(axes, table[table["group"].isin(panel.groups)], baseline, handles)
+
+
+def _place_in_legend(name: str, groups: Sequence[str]) -> int:
+    """`M1 (experts)` stands behind `M1`; then what has no style of its own, and the baseline last."""
+    group = name.partition(" ")[0]
+    return groups.index(group) if group in groups else len(groups) + (name == "Gaussian")
 
 
 def _draw_baselines(axes: Axes, table: pd.DataFrame, column: str, handles: dict[str, Any]) -> None:

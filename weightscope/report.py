@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weightscope.errors import OptionError, OutputError, SelectionError
+from weightscope.over_experts import over_experts
 from weightscope.plots import plot_quantity, save_figure
 from weightscope.publish import check_writable, publish
 from weightscope.table import write_csv
@@ -26,6 +27,7 @@ REPORT_FILES = (
     "matrices.parquet",
     "summary.json",
     "skipped.csv",
+    "experts.csv",
     "spectra.parquet",
     "weightwatcher.csv",
     *(f"{quantity}.{ending}" for quantity in PLOTTED for ending in ("png", "svg")),
@@ -85,6 +87,9 @@ def write_report(
         "summary.json": lambda path: _write_json(path, summary),
         "skipped.csv": lambda path: write_csv(skipped, path),
     }
+    experts = over_experts(table)
+    if len(experts):
+        writers["experts.csv"] = lambda path: write_csv(experts, path)
     if spectra is not None:
         writers["spectra.parquet"] = lambda path: spectra.to_parquet(path, index=False)
     if weightwatcher is not None:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from weightscope.over_experts import NUMBERED, SUMMARISED, expert_kind
+
 if TYPE_CHECKING:
     import pandas as pd
 
-SUMMARISED = ("stable_rank", "spectral_norm", "frobenius_norm")
 # Lemma 3 of Kuzborskij and Abbasi Yadkori 2025 is about matrices whose product is the network; O is
 # the paper's own exception (section 6.1) and stays apart.
 PRESERVED_GROUPS = ("QKV", "M1", "M2")
-_PLACE = ["stack", "attention_kind", "group"]
+_PLACE = ["stack", "attention_kind", "group", "expert"]
 
 
 def summarise(table: pd.DataFrame) -> dict[str, Any]:
     """The summary of a table, ready for JSON: undefined numbers are None.
 
     Returns:
-        `groups`: one entry a stack, attention kind and group; `all`: over QKV (or Q, K and V where
+        `groups`: one entry a stack, attention kind and group, where numbered experts and shared ones have an
+        entry each (`expert` is `numbered`, `shared` or empty); `all`: over QKV (or Q, K and V where
         there is none), O, M1, G and M2, nothing twice; `norm_preservation`: largest over smallest and
         coefficient of variation of ‖·‖_F, `within_layers` over {QKV, M1, M2} and `over_layers` for
         each group.
     """
+    table = table.assign(expert=expert_kind(table))
     usable = table[table["status"] == "ok"]
     groups = [
         {**dict(zip(_PLACE, place, strict=True)), **_of_rows(rows)}
@@ -45,10 +48,12 @@ def _in_order(groups: pd.Series[str]) -> list[str]:
 
 def _of_rows(rows: pd.DataFrame) -> dict[str, Any]:
     ok = rows[rows["status"] == "ok"]
+    numbered = (rows["expert"] == NUMBERED).any()
     shapes = rows[["out_features", "in_features"]].drop_duplicates()
     return {
         "matrices": len(rows),
         "layers": int(rows["layer"].nunique()),
+        "experts": int(rows[rows["expert"] == NUMBERED].groupby("layer").size().max()) if numbered else 0,
         "status": {str(k): int(v) for k, v in rows["status"].value_counts().items()},
         "shapes": [[int(m), int(n)] for m, n in shapes.itertuples(index=False)],
         **{name: _spread(ok[name]) for name in SUMMARISED},

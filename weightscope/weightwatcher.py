@@ -8,11 +8,13 @@ eigenvalues of WᵀW, λ₁ the largest; N is the longer and M the shorter side 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from weightscope.families.assign import Matrix
+from weightscope.checkpoints.header import TensorInfo
+from weightscope.families.matrix import Matrix
 from weightscope.table import Column, build_table
 
 if TYPE_CHECKING:
@@ -94,19 +96,27 @@ def _stored_once(matrices: Sequence[Matrix]) -> list[tuple[int, str]]:
     no row, and a stack of several weights only where none of them has one.
     """
     names: dict[int, str] = {}
-    taken: set[str] = set()
+    taken: set[TensorInfo] = set()
+    # One tensor may hold several: all experts of a layer.
+    held = Counter(name for name, _ in {(info.name, info.start) for info in _tensors(matrices)})
     for form in ("stored", "part", "stack"):
         found = {
-            i: [part.tensor.name for part in matrix.slices]
+            i: [part.tensor for part in matrix.slices]
             for i, matrix in enumerate(matrices)
             if _form(matrix) == form
         }
         found = {i: tensors for i, tensors in found.items() if not taken.intersection(tensors)}
         for i, tensors in found.items():
             suffix = f"[{matrices[i].group}]" if form == "part" else ""
-            names[i] = "+".join(tensor.removesuffix(".weight") for tensor in tensors) + suffix
+            if len(tensors) == 1 and held[tensors[0].name] > 1:
+                suffix = f"[{matrices[i].expert}]{suffix}"
+            names[i] = "+".join(tensor.name.removesuffix(".weight") for tensor in tensors) + suffix
         taken.update(*found.values())
     return sorted(names.items())
+
+
+def _tensors(matrices: Sequence[Matrix]) -> set[TensorInfo]:
+    return {part.tensor for matrix in matrices for part in matrix.slices}
 
 
 def _form(matrix: Matrix) -> str:

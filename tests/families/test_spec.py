@@ -1,13 +1,22 @@
 """Templates: what they match, and what is refused."""
 
 from dataclasses import fields
+from itertools import product
 
 import pytest
 
 from weightscope.errors import UnknownFamily
 from weightscope.families.registry import FAMILIES, get_family
 from weightscope.families.sizes import ConfigSizes
-from weightscope.families.spec import SIZES, FamilySpec, Group, IgnoredPattern, MatrixPattern, NameMatcher
+from weightscope.families.spec import (
+    SIZES,
+    CopyPattern,
+    FamilySpec,
+    Group,
+    IgnoredPattern,
+    MatrixPattern,
+    NameMatcher,
+)
 
 SPEC = FamilySpec(
     name="x",
@@ -71,17 +80,35 @@ def test_unknown_layout_is_refused():
 @pytest.mark.parametrize("spec", FAMILIES.values(), ids=lambda spec: spec.name)
 def test_registry_entries_are_whole(spec):
     groups = {pattern.group for pattern in spec.patterns}
-    assert Group.QKV in groups or {Group.Q, Group.K, Group.V} <= groups
-    assert {Group.O, Group.M1, Group.M2, Group.EMBEDDING} <= groups
+    latent = {Group.KV_A, Group.K_B} <= groups
+    if spec.name != "mamba":  # without attention and feed-forward part
+        assert latent or Group.QKV in groups or {Group.Q, Group.K, Group.V} <= groups
+        assert {Group.O, Group.M1, Group.M2} <= groups
+    assert groups & {Group.EMBEDDING, Group.CONV}, "what reads the input: tokens or an image"
     assert spec.reference
     assert get_family(spec.name) is spec
     names = [p.template for p in (*spec.patterns, *spec.ignored)]
     assert len(names) == len(set(names))
 
 
-def test_no_model_type_belongs_to_two_families():
-    types = [model_type for spec in FAMILIES.values() for model_type in spec.model_types]
-    assert len(types) == len(set(types))
+def test_families_of_one_model_type_have_no_layer_name_in_common():
+    templates = {}
+    for spec in FAMILIES.values():
+        for prefix, pattern in product(spec.prefixes, spec.patterns):
+            name = pattern.template.replace("{prefix}", prefix)
+            for model_type in spec.model_types if "{layer}" in name else ():
+                assert templates.setdefault((model_type, name), spec.name) == spec.name
+
+
+@pytest.mark.parametrize("keys", [{"encoder": {"depth": "n"}}, {"encoder": {"heads": "n", "width": "m"}}])
+def test_unknown_sizes_of_a_stack_are_refused(keys):
+    with pytest.raises(UnknownFamily, match="The sizes are"):
+        FamilySpec(name="own", patterns=(), stack_keys=keys)
+
+
+def test_a_copy_of_a_name_that_could_never_match_is_refused():
+    with pytest.raises(UnknownFamily, match="name template"):
+        CopyPattern(template="lm_head.weight", of=("a{",))
 
 
 def test_sizes_are_those_of_the_config_reader():

@@ -2,6 +2,7 @@
 
 from math import sqrt
 
+from tests.parity.cases_towers import TOWERS
 from tests.parity.models import (
     FEED_FORWARD,
     HEAD_DIM,
@@ -14,6 +15,8 @@ from tests.parity.models import (
     Paths,
     cases,
 )
+from tests.parity.text_cases import TEXTS
+from tests.parity.towers import TowerCase
 
 _COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 _SIZES = {
@@ -333,4 +336,4 @@ GATED: list[Case] = [
     ),
 ]
 
-CASES = [*ENCODERS, *GPT2_NAMES, *INTERLEAVED, *PLAIN, *GATED]
+CASES: list[Case | TowerCase] = [*ENCODERS, *GPT2_NAMES, *INTERLEAVED, *PLAIN, *GATED, *TOWERS, *TEXTS]

@@ -14,9 +14,11 @@ import torch
 import transformers as hf
 
 from tests.parity import probe
+from tests.parity.towers import TowerCase
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FEED_FORWARD, LAYERS, VOCABULARY = 24, 6, 2, 10, 37, 3, 31
 Weights = dict[str, torch.Tensor]
+Expected = list[tuple[dict[str, object], torch.Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,18 @@ class Case:
             weights["Q"] = weights["Q"] * self.query_scale
         return weights
 
+    def expected(self, model: hf.PreTrainedModel) -> Expected:
+        """Every matrix of every layer, by what finds it."""
+        found: Expected = []
+        for layer in range(LAYERS):
+            weights = self.weights(model, layer)
+            assert weights.keys() >= {"Q", "K", "V", "O", "M1", "M2"}
+            weights["QKV"] = torch.cat([weights["Q"], weights["K"], weights["V"]])
+            found += [({"layer": layer, "group": group}, weight) for group, weight in weights.items()]
+        return found
 
-def build(case: Case, seed: int = 0) -> hf.PreTrainedModel:
+
+def build(case: Case | TowerCase, seed: int = 0) -> hf.PreTrainedModel:
     """The model with every weight drawn anew at a scale of its own, and without biases."""
     torch.manual_seed(seed)
     model = case.build().eval()

@@ -37,7 +37,7 @@ class _Products(TorchFunctionMode):
 
 
 @contextmanager
-def _hooks(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+def hooks(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
     try:
         yield
     finally:
@@ -75,7 +75,7 @@ def attention_receives(
         fused.register_forward_hook(start),
         output.register_forward_pre_hook(stop),
     )
-    with _hooks(*handles), products:
+    with hooks(*handles), products:
         model(torch.arange(1, hidden + 1)[:, None])
     (query, key), (_, value) = products.factors[0], products.factors[-1]
     return {
@@ -102,6 +102,6 @@ def gate_and_up(mlp: nn.Module, activation: nn.Module, down: nn.Module, hidden: 
     def multiplied(module, args):
         found["M1"] = args[0].T
 
-    with _hooks(activation.register_forward_hook(activated), down.register_forward_pre_hook(multiplied)):
+    with hooks(activation.register_forward_hook(activated), down.register_forward_pre_hook(multiplied)):
         mlp(torch.eye(hidden))
     return found

@@ -8,18 +8,16 @@ import weightscope
 from tests.oracles import singular_values
 from tests.parity.cases import CASES
 from tests.parity.models import HEADS, LAYERS, Case, build
+from tests.parity.towers import TowerCase
 
 
-def assert_same_weights(checkpoint: weightscope.Checkpoint, model: hf.PreTrainedModel, case: Case) -> None:
-    for layer in range(LAYERS):
-        expected = case.weights(model, layer)
-        assert expected.keys() >= {"Q", "K", "V", "O", "M1", "M2"}
-        expected["QKV"] = torch.cat([expected["Q"], expected["K"], expected["V"]])
-        # What a model scales before attention was scaled back.
-        rtol = 1e-6 if case.query_scale != 1 else 0
-        for group, weight in expected.items():
-            found = checkpoint.matrix(layer=layer, group=group)
-            torch.testing.assert_close(found, weight.detach(), rtol=rtol, atol=0)
+def assert_same_weights(
+    checkpoint: weightscope.Checkpoint, model: hf.PreTrainedModel, case: Case | TowerCase
+) -> None:
+    # What a model scales before attention was scaled back.
+    rtol = 1e-6 if case.query_scale != 1 else 0
+    for place, weight in case.expected(model):
+        torch.testing.assert_close(checkpoint.matrix(**place), weight.detach(), rtol=rtol, atol=0)
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
@@ -46,9 +44,9 @@ def test_every_tensor_is_accounted_for(saved):
         two_dimensional = {name for name, info in checkpoint.tensors.items() if len(info.shape) >= 2}
         assert used | skipped == two_dimensional
         assert not used & skipped
-        assert not skipped
-        in_layers = [matrix for matrix in checkpoint.matrices if matrix.layer is not None]
-        assert len(in_layers) == (len(case.weights(model, 0)) + 1) * LAYERS
+        assert {entry.kind for entry in checkpoint.skipped} <= {"buffer"}
+        in_layers = [m for m in checkpoint.matrices if m.layer is not None and m.group != "position"]
+        assert len(in_layers) == len(case.expected(model))
         unnamed = {m.parameter for m in checkpoint.matrices if m.group in ("other", "conv")}
         assert {name for name in unnamed if not name.endswith(case.others)} == set()
         assert checkpoint.notes == ()
@@ -65,12 +63,11 @@ def test_live_module_gives_the_same_table(saved):
 
 def test_spectral_norms_are_those_of_the_modules(saved):
     case, model, folder = saved
-    table = weightscope.analyze(folder).table.set_index(["layer", "group"])
-    for layer in range(LAYERS):
-        for group, weight in case.weights(model, layer).items():
-            row = table.loc[(layer, group)]
-            assert row["spectral_norm"] == pytest.approx(singular_values(weight)[0], rel=1e-6)
-            assert (row["out_features"], row["in_features"]) == tuple(weight.shape)
+    table = weightscope.analyze(folder).table
+    for place, weight in case.expected(model):
+        (row,) = table[(table[list(place)] == list(place.values())).all(axis=1)].to_dict("records")
+        assert row["spectral_norm"] == pytest.approx(singular_values(weight)[0], rel=1e-6)
+        assert (row["out_features"], row["in_features"]) == tuple(weight.shape)
 
 
 def test_gpt2_split_is_what_attention_receives(tmp_path):

@@ -35,6 +35,7 @@ SPELLINGS = {
     "gpt_neox_with_head": ("gpt_neox", lambda name: name.replace("embed_out", "lm_head")),
     "gemma3_with_head": ("gemma3", lambda name: f"language_model.{name}"),
     "opt_with_head": ("opt", lambda name: name.removeprefix("model.")),
+    "openai-gpt_with_head": ("openai-gpt", lambda name: name.removeprefix("transformer.")),
     "bloom_with_head": ("bloom", lambda name: name.removeprefix("transformer.")),
     "mistral_with_head": ("mistral", lambda name: name.removeprefix("model.")),
     "distilbert_with_head": ("distilbert", lambda name: name.removeprefix("distilbert.")),
@@ -106,6 +107,7 @@ def test_what_the_config_leaves_out_the_shapes_tell(tmp_path, case, config):
 
 JUNK = {
     "gpt2_bare": {"h.{}.attn.bias": (1, 1, 20, 20), "h.{}.attn.masked_bias": ()},
+    "openai-gpt_bare": {"h.{}.attn.bias": (1, 1, 20, 20)},
     "gpt_bigcode_mqa_bare": {"h.{}.attn.bias": (20, 20)},
     "gptj_bare": {"h.{}.attn.bias": (1, 1, 20, 20), "h.{}.attn.embed_positions": (20, 4)},
     "gpt_neo_bare": {"h.{}.attn.attention.bias": (1, 1, 20, 20), "h.{}.attn.attention.masked_bias": ()},

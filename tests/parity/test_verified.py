@@ -1,9 +1,9 @@
 """What `weightscope families --verified` says of a family is what the tests do with it.
 
-A new family: add a case to `tests/parity/cases.py` and write `verified="modules"` into its entry, or
-`verified="forward pass"` if it has a fused weight. If transformers cannot load it, put it together in a test
-marked `@by_formula("NAME")` and write `verified="formula"`. Spellings of it that transformers does not write
-are named in the entry's `formula=("...",)`, and their test is marked in the same way.
+A new family: add a case to `tests/parity/cases.py` or `mixtures.py` and write `verified="modules"` into its
+entry, or `verified="forward pass"` if it has a fused weight. If transformers cannot load it, put it together
+in a test marked `@by_formula("NAME")` and write `verified="formula"`. Spellings of it that transformers does
+not write are named in the entry's `formula=("...",)`, and their test is marked in the same way.
 """
 
 import importlib
@@ -15,18 +15,23 @@ import transformers
 import tests.parity
 from tests.parity.cases import CASES
 from tests.parity.formula import FAMILIES_BY_FORMULA
+from tests.parity.mixtures import MIXTURES
+from tests.parity.test_state_space import MODELS as STATE_SPACE_MODELS
 from weightscope.families.registry import FAMILIES
 from weightscope.families.verification import TRANSFORMERS, verification
 
 for module in pkgutil.iter_modules(tests.parity.__path__, "tests.parity."):  # each marks its tests
     if module.name.rpartition(".")[2].startswith("test_"):
         importlib.import_module(module.name)
-WITH_CASE = {case.family for case in CASES}
+EXPERTS = {mixture.family for mixture in MIXTURES.values()}
+STATE_SPACE = {"mamba"} if STATE_SPACE_MODELS else set()
+WITH_CASE = {case.family for case in CASES} | EXPERTS | STATE_SPACE
 
 
 @pytest.mark.parametrize("spec", FAMILIES.values(), ids=lambda spec: spec.name)
 def test_what_is_said_is_what_is_tested(spec):
-    fused = any(pattern.layout is not None for pattern in spec.patterns)
+    # Of experts it is compared what each computes.
+    fused = spec.name in EXPERTS or any(pattern.layout is not None for pattern in spec.patterns)
     if spec.name in WITH_CASE:
         expected = "forward pass" if fused else "modules"
     else:

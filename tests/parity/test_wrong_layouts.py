@@ -7,7 +7,7 @@ from tests.parity.cases import CASES
 from tests.parity.models import build
 from tests.parity.test_families import assert_same_weights
 from weightscope.errors import FamilyMismatch
-from weightscope.families.layouts import GATED_LAYOUTS, LAYOUTS, QKV_LAYOUTS, HeadCounts, LayoutError
+from weightscope.families.layouts import LAYOUTS, PARTS, QKV_LAYOUTS, HeadCounts, LayoutError
 from weightscope.families.registry import FAMILIES
 
 
@@ -39,13 +39,13 @@ WRONG_GATES = {"G and M1 exchanged": exchanged("G", "M1"), "alternating": altern
 
 def fused_layouts(case):
     patterns = FAMILIES[case.family].patterns
-    return [pattern.layout for pattern in patterns if pattern.layout is not None]
+    return [pattern.layout for pattern in patterns if pattern.layout is not None and not pattern.optional]
 
 
 def parameters():
     for case in CASES:
         for right in fused_layouts(case) if case.name.endswith("bare") else ():
-            for name, wrong in (WRONG_GATES if right in GATED_LAYOUTS else WRONG).items():
+            for name, wrong in (WRONG_GATES if right in PARTS else WRONG).items():
                 if name != right:
                     yield pytest.param(case, right, wrong, id=f"{case.name}-{name}")
 

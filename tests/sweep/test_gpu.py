@@ -38,9 +38,9 @@ def test_tensors_arrive_while_others_are_worked_on(tmp_path, budget):
         copies = []
         for _, tensors in transfer(plan, checkpoint.source, Seconds(), lane_of(torch.device("cuda"))):
             torch.cuda._sleep(10_000_000)  # the work is late
-            copies += [(name, tensor.clone()) for name, tensor in tensors.items()]
-        for name, copy in copies:
-            assert torch.equal(copy.cpu(), checkpoint.source.read(checkpoint.tensors[name])), name
+            copies += [(info, tensor.clone()) for info, tensor in tensors.items()]
+        for info, copy in copies:
+            assert torch.equal(copy.cpu(), checkpoint.source.read(info)), info.name
 
 
 def test_taking_in_a_stack_waits_for_nothing():

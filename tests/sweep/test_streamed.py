@@ -51,7 +51,7 @@ def all_streamed(checkpoint, groups=None):
     """A plan in which every matrix is read in blocks."""
     matrices = [m for m in checkpoint.matrices if groups is None or m.group in groups]
     plan = plan_sweep(matrices, checkpoint.tensors, budget=1)
-    streams = {info.name: stream_of(step) for step in plan.steps for info in step.tensors}
+    streams = {info: stream_of(step) for step in plan.steps for info in step.tensors}
     return plan_sweep(matrices, checkpoint.tensors, streams=streams)
 
 
@@ -89,6 +89,8 @@ CHECKPOINTS = {
     "grouped queries": (phi_tensors(kv=24), {"model_type": "phi", "num_key_value_heads": 1}),
     # a tensor of more than two dimensions
     "conv": ({"visual.conv1.weight": torch.randn(70, 3, 8, 8)}, {}),
+    # a table that is added to a batch
+    "leading one": ({"embeddings.position_embeddings": torch.randn(1, 300, 80)}, {}),
     "wide": ({"layers.0.mlp.fc1.weight": torch.randn(60, 900)}, {}),
 }
 

@@ -58,9 +58,9 @@ def test_every_tensor_arrives_as_it_was_stored(tmp_path, make, budget):
         plan = plan_sweep(checkpoint.matrices, checkpoint.tensors, budget=budget)
         clock, seen = Seconds(), 0
         for step, tensors in transfer(plan, checkpoint.source, clock, lane):
-            assert list(tensors) == [info.name for info in step.tensors]
-            for name, tensor in tensors.items():
-                assert torch.equal(tensor, stored[name]), name
+            assert list(tensors) == list(step.tensors)
+            for info, tensor in tensors.items():
+                assert torch.equal(tensor, stored[info.name]), info.name
                 seen += 1
         assert seen == sum(len(step.tensors) for step in plan.steps)
         assert checkpoint.source.received_bytes == plan.read_bytes
@@ -77,7 +77,7 @@ def test_what_is_in_memory_is_handed_on_as_it_is():
     with weightscope.open_checkpoint(state) as checkpoint:
         plan = plan_sweep(checkpoint.matrices, checkpoint.tensors)
         for _, tensors in transfer(plan, checkpoint.source, Seconds(), HostLane()):
-            assert all(tensor.data_ptr() == state[name].data_ptr() for name, tensor in tensors.items())
+            assert all(tensor.data_ptr() == state[info.name].data_ptr() for info, tensor in tensors.items())
 
 
 def test_a_failing_read_is_raised_where_the_tensors_are_asked_for(tmp_path):
@@ -105,8 +105,8 @@ def test_every_tensor_arrives_from_the_hub_too(tmp_path, make, hub):
         plan = plan_sweep(checkpoint.matrices, checkpoint.tensors, budget=1500)
         seen = 0
         for _, tensors in transfer(plan, checkpoint.source, Seconds(), make()):
-            for name, tensor in tensors.items():
-                assert torch.equal(tensor, stored[name])
+            for info, tensor in tensors.items():
+                assert torch.equal(tensor, stored[info.name])
                 seen += 1
     assert seen == len({part.tensor.name for matrix in plan.matrices for part in matrix.slices})
     assert any(request.faults for request in hub.stats.requests)

@@ -96,6 +96,15 @@ def rows_of(info: TensorInfo, start: int, stop: int) -> TensorInfo:
     )
 
 
+def piece_of(info: TensorInfo, number: int, count: int) -> TensorInfo:
+    """One of `count` tensors of two dimensions that are stored as one, along its first dimension."""
+    rows = math.prod(info.shape[:-1]) // count
+    size = info.nbytes // count
+    return info._replace(
+        shape=(rows, info.shape[-1]), start=info.start + number * size, stop=info.start + (number + 1) * size
+    )
+
+
 def part_of_row(info: TensorInfo, row: int, start: int, stop: int) -> TensorInfo:
     """Elements [start, stop) of what lies under one first index: a range of bytes too."""
     size = info.nbytes // info.elements

@@ -18,7 +18,7 @@ from weightscope.checkpoints.patience import Patience
 from weightscope.checkpoints.reading import Reading
 from weightscope.checkpoints.reference import CheckpointRef
 from weightscope.checkpoints.repository import RemoteShard, RepositoryFolder
-from weightscope.checkpoints.safetensors import SafetensorsSource, ShardFile
+from weightscope.checkpoints.safetensors import PARAMS, SafetensorsSource, ShardFile
 from weightscope.checkpoints.source import Source
 from weightscope.errors import CheckpointFormatError, OptionError, TransferError
 
@@ -135,7 +135,8 @@ def _place(subfolder: str, repository: HubRepository) -> tuple[str, str | None]:
 
 def _beside(folder: RepositoryFolder) -> list[str]:
     """What is read beside the weights."""
-    return [name for name in folder.files if name == "config.json" or name.endswith(".index.json")]
+    configs = ("config.json", PARAMS)
+    return [name for name in folder.files if name in configs or name.endswith(".index.json")]
 
 
 def _stream(

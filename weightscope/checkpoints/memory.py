@@ -41,23 +41,38 @@ class MemorySource(Source):
         config = getattr(module, "config", None)
         to_dict = getattr(config, "to_dict", None)
         found = dict(to_dict()) if callable(to_dict) else config if isinstance(config, Mapping) else None
-        return cls(type(module).__name__, module.state_dict(), found)
+        turned = _turned_round(module)
+        notes = [
+            f"Transposed convolutions, such as {name!r}, are taken as (out, in, kernel); they are stored as "
+            "(in, out, kernel), which the module tells and a file would not."
+            for name in list(turned)[:1]
+        ]
+        return cls(type(module).__name__, {**module.state_dict(), **turned}, found, notes=tuple(notes))
 
     def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
-        """The tensor itself, or a view of some of its rows, detached, wherever it lies."""
+        """The tensor itself, or a view of a part of it, detached, wherever it lies."""
         self._received += info.nbytes
-        tensor, whole = self._state[info.name].detach(), self.index[info.name]
-        if info.nbytes == whole.nbytes:
-            return tensor
-        first = (info.start - whole.start) // (whole.nbytes // whole.shape[0])
-        return tensor[first : first + info.shape[0]]
+        return self._view(info)
 
     def read_columns(
         self, info: TensorInfo, start: int, stop: int, into: torch.Tensor | None = None
     ) -> torch.Tensor:
         """A view of these columns wherever the tensor's layout allows one."""
         self._received += info.nbytes // info.elements * info.shape[0] * (stop - start)
-        return self._state[info.name].detach().reshape(info.shape[0], -1)[:, start:stop]
+        return self._view(info).reshape(info.shape[0], -1)[:, start:stop]
+
+    def _view(self, info: TensorInfo) -> torch.Tensor:
+        """Whatever the strides are: what follows one another in a file need not in memory."""
+        tensor, whole = self._state[info.name].detach(), self.index[info.name]
+        before, size = info.start - whole.start, whole.nbytes
+        while info.nbytes != size:
+            each = size // tensor.shape[0]
+            first, within = divmod(before, each)
+            if not within and info.nbytes % each == 0:
+                tensor = tensor[first : first + info.nbytes // each]
+                break
+            tensor, before, size = tensor[first], within, each
+        return tensor.reshape(info.shape)
 
     @property
     def received_bytes(self) -> int:
@@ -102,6 +117,20 @@ def _describe(reference: str, state: Mapping[str, Any]) -> tuple[TensorIndex, di
         )
         position += nbytes
     return TensorIndex(tensors), tied
+
+
+def _turned_round(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of transposed convolutions, stored (in, out / groups, …), as (out, in / groups, …)."""
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+    for path, part in module.named_modules():
+        weight = part._parameters.get("weight")  # not there where it is computed from others
+        kinds = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
+        if isinstance(part, kinds) and weight is not None and not torch.nn.parameter.is_lazy(weight):
+            groups = weight.detach().unflatten(0, (part.groups, -1))
+            found[f"{path}.weight" if path else "weight"] = groups.transpose(1, 2).flatten(0, 1)
+    return found
 
 
 def _refuse_unreadable(asked: str, name: Any, tensor: torch.Tensor) -> None:

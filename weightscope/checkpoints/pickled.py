@@ -53,7 +53,7 @@ def open_pickles(
     source = MemorySource(
         reference, state, config if has_config else None, files=tuple(records), notes=(*files.notes, *missing)
     )
-    source.revision = revision
+    source.config, source.revision = config, revision
     return source
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# The config that Meta and Mistral put beside files called consolidated.
+PARAMS = "params.json"
+
+
 class Wanted(NamedTuple):
     """Bytes of a file and where they go."""
 
@@ -160,9 +164,18 @@ class SafetensorsSource(Source):
 
 
 def read_config(listing: Listing) -> tuple[dict[str, Any], bool, tuple[str, ...]]:
-    """The folder's config.json, whether there is one, and what to tell the user if not."""
+    """The folder's config.json, whether there is one, and what to tell the user if not.
+
+    Beside consolidated files its place is taken by params.json, which names no model_type.
+    """
     if listing.has("config.json"):
         return listing.read_json("config.json"), True, ()
+    if listing.has(PARAMS) and any(name.startswith("consolidated") for name in listing.files):
+        found = (
+            f"There is no config.json: sizes were read from {PARAMS}, and the family was taken from the "
+            "tensors' names alone."
+        )
+        return listing.read_json(PARAMS), False, (found,)
     return {}, False, ("There is no config.json: the family was taken from the tensors' names alone.",)
 
 

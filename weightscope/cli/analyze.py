@@ -47,8 +47,8 @@ def analyze(
     revision: RevisionOption = None,
     subfolder: SubfolderOption = None,
     groups: Annotated[
-        str, typer.Option(metavar="Q,K,…|all", help="Roles to analyse.")
-    ] = "Q,K,V,O,QKV,M1,G,M2",
+        str, typer.Option(metavar="Q,K,…|all", help="Roles to analyse; those of attention and feed-forward.")
+    ] = "Q,K,V,O,QKV,M1,G,M2,Q_A,Q_B,KV_A,K_R,K_B,V_B",
     layers: Annotated[
         str | None,
         typer.Option(metavar="0-3,7", help="Layers to analyse; all if left out.", show_default=False),

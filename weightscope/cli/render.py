@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weightscope.analysis import Analysis
     from weightscope.checkpoint import Checkpoint
     from weightscope.estimate import Estimate
-    from weightscope.inspection import Inspection
+    from weightscope.inspection import Inspection, StackSizes
 
 NOTHING = "–"
 
@@ -48,7 +48,8 @@ def analysis(found: Analysis, files: Sequence[Path]) -> None:
     out.print(Text(f"{summary['checkpoint']}  ({summary['family']})", style="bold"), soft_wrap=True)
     if summary["groups"]:
         print_whole(out, _group_table(summary["groups"]))
-        out.print(_over_all(summary["all"]))
+        if summary["all"]["groups"]:
+            out.print(_over_all(summary["all"]))
         out.print(_preservation(summary["norm_preservation"]))
     else:
         out.print(_nothing_selected(found))
@@ -81,19 +82,27 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     for entry in groups:
         place = [entry["stack"], entry["attention_kind"]] if several else []
         table.add_row(
-            " ".join(part for part in (*place, entry["group"]) if part),
+            " ".join(part for part in (*place, _role(entry)) if part),
             str(entry["layers"] or NOTHING),
             _mean_min_max(entry["stable_rank"]),
             figure(entry["stable_rank_gaussian"]),
             _mean_min_max(entry["spectral_norm"]),
             _mean_min_max(entry["frobenius_norm"]),
         )
+    over = "layers and experts" if any(entry["experts"] for entry in groups) else "layers"
     table.caption = (
-        "mean, then min–max over layers; stable rank is ‖W‖_F/‖W‖₂, not squared;\n"
+        f"mean, then min–max over {over}; stable rank is ‖W‖_F/‖W‖₂, not squared;\n"
         "Gaussian: the stable rank of a random matrix of the same shape"
     )
     table.caption_justify = "left"
     return table
+
+
+def _role(entry: Mapping[str, Any]) -> str:
+    """The group of an entry of the summary, and whether it is of experts."""
+    count = f"{entry['experts']} " if entry.get("experts") else ""
+    what = {"numbered": f" ({count}experts)", "shared": " (shared)"}.get(entry["expert"], "")
+    return f"{entry['group']}{what}"
 
 
 def print_whole(out: Console, table: Table) -> None:
@@ -119,13 +128,14 @@ def _preservation(found: Mapping[str, Any]) -> Text:
     spread = sum(entry["coefficient_of_variation"] for entry in within) / len(within)
     over = [entry for entry in found["over_layers"] if entry["group"] in found["groups"]]
     several = len({entry["stack"] for entry in over}) > 1
+    place = f"{worst['stack'] + ' ' if several else ''}layer {worst['layer']}"
     layers = ", ".join(
-        f"{entry['stack'] + ' ' if several else ''}{entry['group']} {figure(entry['max_over_min'])}"
+        f"{entry['stack'] + ' ' if several else ''}{_role(entry)} {figure(entry['max_over_min'])}"
         for entry in over
     )
     return Text(
         "norm preservation, Frobenius norms of QKV, M1 and M2:\n"
-        f"  within a layer: max/min up to {figure(worst['max_over_min'])} (layer {worst['layer']}), "
+        f"  within a layer: max/min up to {figure(worst['max_over_min'])} ({place}), "
         f"mean coefficient of variation {figure(spread)}\n"
         f"  over the layers: max/min {layers}"
     )
@@ -173,21 +183,19 @@ def inspection(found: Inspection) -> None:
     out = console()
     architectures = f", {', '.join(found.architectures)}" if found.architectures else ""
     out.print(Text(f"{found.checkpoint}  ({found.family}{architectures})", style="bold"), soft_wrap=True)
-    sizes = Table(box=None, show_header=False, pad_edge=False)
-    for label, value in (
-        ("layers", found.layers),
-        ("model dimension", found.model_dimension),
-        ("FF dimension", found.feed_forward_dimension),
-        ("heads", found.heads),
-        ("kv heads", found.kv_heads),
-        ("vocabulary", found.vocabulary),
-        ("parameters", f"{found.parameters:,}"),
-        ("dtypes", ", ".join(found.dtypes)),
-        ("bytes", f"{found.bytes:,}"),
-        ("shards", found.shards),
-    ):
-        sizes.add_row(label, NOTHING if value is None else str(value))
-    out.print(sizes)
+    if several := len(found.stacks) > 1:
+        out.print(_stacks_table(found.stacks))
+    of_stack = {} if several else {label: getattr(found, name) for label, name in _STACK_SIZES.items()}
+    whole = {
+        **of_stack,
+        **({"experts": found.experts} if found.experts else {}),
+        "vocabulary": found.vocabulary,
+        "parameters": f"{found.parameters:,}",
+        "dtypes": ", ".join(found.dtypes),
+        "bytes": f"{found.bytes:,}",
+        "shards": found.shards,
+    }
+    out.print(_labelled(whole))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("group")
     table.add_column("matrices", justify="right")
@@ -195,7 +203,8 @@ def inspection(found: Inspection) -> None:
     table.add_column("parameters", overflow="fold")
     for entry in found.groups:
         shapes = [f"{m}×{n}" for m, n in entry.shapes[:3]] + (["…"] if len(entry.shapes) > 3 else [])
-        place = " ".join(part for part in (entry.stack, entry.attention_kind, entry.group) if part)
+        role = _role({"group": entry.group, "expert": entry.expert})
+        place = " ".join(part for part in (entry.stack, entry.attention_kind, role) if part)
         names = list(entry.parameters[:6]) + (["…"] if len(entry.parameters) > 6 else [])
         # As Text: in a str rich would take a name's brackets for markup.
         table.add_row(place, str(entry.matrices), ", ".join(shapes), Text("\n".join(names)))
@@ -204,6 +213,36 @@ def inspection(found: Inspection) -> None:
         out.print(Text(f"skipped: {name} ({reason})"), soft_wrap=True)
     if len(found.skipped) > 10:
         out.print(Text(f"skipped: {len(found.skipped) - 10} more (--json lists them)"))
+
+
+_STACK_SIZES = {
+    "layers": "layers",
+    "model dimension": "model_dimension",
+    "FF dimension": "feed_forward_dimension",
+    "heads": "heads",
+    "kv heads": "kv_heads",
+}
+
+
+def _labelled(values: Mapping[str, object]) -> Table:
+    """A line for each value."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(min_width=max(map(len, _STACK_SIZES)))
+    for label, value in values.items():
+        table.add_row(label, NOTHING if value is None else str(value))
+    return table
+
+
+def _stacks_table(stacks: Sequence[StackSizes]) -> Table:
+    """A line for each size, a column for each stack."""
+    table = Table(box=None, show_header=True, header_style="", pad_edge=False)
+    table.add_column("", min_width=max(map(len, _STACK_SIZES)))
+    for stack in stacks:
+        table.add_column(stack.stack or NOTHING)
+    for label, name in _STACK_SIZES.items():
+        values = (getattr(stack, name) for stack in stacks)
+        table.add_row(label, *(NOTHING if value is None else str(value) for value in values))
+    return table
 
 
 def _mean_min_max(entry: Mapping[str, float | None]) -> str:

@@ -3,24 +3,31 @@
 What is fused was checked where it was split (`layouts.py`); here are the projections that are stored apart.
 """
 
+from collections.abc import Mapping
+
 from weightscope.errors import FamilyMismatch
-from weightscope.families.assign import Assignment, Matrix
+from weightscope.families.assign import Assignment
 from weightscope.families.layouts import HeadCounts
+from weightscope.families.matrix import Matrix
+from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import FEED_FORWARD_GROUPS, Group
 
 _Block = dict[Group, Matrix]
 
 
-def check_heads(assignment: Assignment, counts: HeadCounts) -> None:
-    """Refuse self-attention that contradicts the config.
+def check_heads(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> None:
+    """Refuse attention that contradicts the config.
 
-    Towers beside the family's own stack have heads of their own, and no count here is theirs.
+    Args:
+        assignment: What each tensor is.
+        sizes: What the config states, by stack. Of a stack that is not there only what Q writes and O reads
+            is compared.
 
     Raises:
         FamilyMismatch: Q, K, V and O cannot have the heads that config.json states.
     """
-    for block in _blocks(assignment, assignment.family.stack):
-        if problem := _head_problem(block, counts):
+    for (stack, _, _), block in _attentions(assignment).items():
+        if problem := _head_problem(block, sizes.get(stack, ConfigSizes()).head_counts):
             matrix = next(block[group] for group in (Group.Q, Group.K, Group.V) if group in block)
             raise FamilyMismatch(
                 f"The attention of layer {matrix.layer} was read as family {assignment.family.name!r}, "
@@ -30,17 +37,18 @@ def check_heads(assignment: Assignment, counts: HeadCounts) -> None:
             )
 
 
-def check_widths(assignment: Assignment, width: int | None) -> None:
-    """Refuse blocks of the family's own stack that read another width than the config states, or do not meet.
+def check_widths(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> None:
+    """Refuse blocks that read another width than the config states, or whose parts do not meet.
 
     Args:
-        assignment: The matrices.
-        width: The model dimension that config.json states; None if it states none.
+        assignment: What each tensor is.
+        sizes: What the config states, by stack.
 
     Raises:
         FamilyMismatch: It names a matrix and both sizes.
     """
-    for block in _blocks(assignment, assignment.family.stack):
+    for block in _blocks(assignment):
+        width = sizes.get(next(iter(block.values())).stack, ConfigSizes()).model_dimension
         reading = [block[group] for group in (Group.QKV, Group.Q, Group.K, Group.V) if group in block]
         for matrix in reading:
             if width is not None and matrix.shape[1] != width:
@@ -65,33 +73,45 @@ def fits_together(assignment: Assignment) -> bool:
 
     A weight taken for the wrong way round fails here unless it is square.
     """
-    for block in _blocks(assignment, assignment.family.stack):
+    for block in _blocks(assignment):
         shapes = {group: matrix.shape for group, matrix in block.items()}
         reading = (Group.Q, Group.K, Group.V, Group.M1, Group.G)
         widths = {shapes[group][1] for group in reading if group in shapes}
         widths |= {shapes[group][0] for group in (Group.O, Group.M2) if group in shapes}
         inner = {shapes[group][0] for group in (Group.M1, Group.G) if group in shapes}
         inner |= {shapes[Group.M2][1]} if Group.M2 in shapes else set()
-        heads = {shapes[Group.Q][0], shapes[Group.O][1]} if {Group.Q, Group.O} <= shapes.keys() else set()
+        apart = {Group.Q, Group.K, Group.O} <= shapes.keys()
+        heads = {shapes[Group.Q][0], shapes[Group.O][1]} if apart else set()
         if len(widths) > 1 or len(inner) > 1 or len(heads) > 1:
             return False
     return True
 
 
-def _blocks(assignment: Assignment, stack: str) -> list[_Block]:
-    """The matrices of each layer of this stack: those of self-attention and one feed-forward part."""
-    blocks: dict[int, _Block] = {}
+def _blocks(assignment: Assignment) -> list[_Block]:
+    """The matrices of each layer: those of self-attention and one feed-forward part."""
+    blocks: dict[tuple[str, int], _Block] = {}
     for matrix in assignment.matrices:
-        inside = matrix.stack == stack and matrix.layer is not None and not matrix.expert
+        inside = matrix.layer is not None and not matrix.expert
         if inside and (matrix.attention_kind == "self" or matrix.group in FEED_FORWARD_GROUPS):
-            blocks.setdefault(matrix.layer or 0, {})[matrix.group] = matrix
+            blocks.setdefault((matrix.stack, matrix.layer or 0), {})[matrix.group] = matrix
     return list(blocks.values())
+
+
+def _attentions(assignment: Assignment) -> dict[tuple[str, int, str], _Block]:
+    """The matrices of each attention, by stack, layer and kind."""
+    attentions: dict[tuple[str, int, str], _Block] = {}
+    for matrix in assignment.matrices:
+        if matrix.attention_kind and matrix.layer is not None:
+            place = matrix.stack, matrix.layer, matrix.attention_kind
+            attentions.setdefault(place, {})[matrix.group] = matrix
+    return attentions
 
 
 def _head_problem(block: _Block, counts: HeadCounts) -> str:
     """What of a block's attention contradicts the head counts; empty if nothing does."""
     rows = {group: block[group].shape[0] for group in (Group.Q, Group.K, Group.V) if group in block}
-    if Group.Q in rows and Group.O in block and rows[Group.Q] != block[Group.O].shape[1]:
+    apart = Group.K in rows or Group.V in rows  # latent attention's heads of Q and of V differ
+    if apart and Group.Q in rows and Group.O in block and rows[Group.Q] != block[Group.O].shape[1]:
         return f"Q has {rows[Group.Q]} rows, and O reads {block[Group.O].shape[1]} features."
     head_dims: dict[str, int] = {}
     for group, height in rows.items():

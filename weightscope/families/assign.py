@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import prod
 from typing import Literal
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
+from weightscope.families.experts import experts_of
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.layouts import LAYOUTS, HeadCounts, LayoutError, Rows
+from weightscope.families.matrix import Matrix, Slice
+from weightscope.families.places import Place, Told, place_of, told_by_shapes
+from weightscope.families.sizes import MOST, ConfigSizes
 from weightscope.families.spec import (
     ATTENTION_GROUPS,
     FamilySpec,
@@ -27,75 +30,6 @@ from weightscope.families.spec import (
     NameMatcher,
 )
 
-# Layers and experts are table cells of 64 bits; a model of a billion of either does not exist.
-_MOST = 10**9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
-    """A part of a stored tensor, as the model uses it."""
-
-    tensor: TensorInfo
-    """Where it lies."""
-    transposed: bool = False
-    """Whether the tensor is stored (in_features, out_features)."""
-    rows: Rows | None = None
-    """Rows along out_features, transposition undone; None for all."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out_features, in_features)."""
-        first, rest = self.tensor.shape[0], prod(self.tensor.shape[1:])
-        out_features, in_features = (rest, first) if self.transposed else (first, rest)
-        return (out_features if self.rows is None else sum(map(len, self.rows))), in_features
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix:
-    """One row of the table before it has numbers."""
-
-    stack: str
-    """`encoder`, `decoder` …; empty outside the layers."""
-    layer: int | None
-    """Block, 0-based; None outside the layers."""
-    attention_kind: str
-    """`self`, `cross` or empty."""
-    group: Group
-    """The role."""
-    expert: str = ""
-    """Number of the expert, `shared`, or empty."""
-    head: int | None = None
-    """Number of the head; None for the whole matrix."""
-    slices: tuple[Slice, ...]
-    """What it is stacked from along out_features, in order."""
-
-    @property
-    def parameter(self) -> str:
-        """Full names of the tensors, joined by `+`."""
-        return "+".join(part.tensor.name for part in self.slices)
-
-    @property
-    def dtype(self) -> str:
-        """Stored element type; several joined by `+`."""
-        return "+".join(dict.fromkeys(part.tensor.dtype for part in self.slices))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out_features, in_features)."""
-        return sum(part.shape[0] for part in self.slices), self.slices[0].shape[1]
-
-    @property
-    def sort_key(self) -> tuple[object, ...]:
-        """The order of the table."""
-        expert = (1, 0) if self.expert == "shared" else (0, int(self.expert or -1))
-        place = -1 if self.layer is None else self.layer
-        order = tuple(Group).index(self.group)
-        head = -1 if self.head is None else self.head
-        # The empty attention_kind comes last, and matrices outside the layers after all layers: a
-        # block reads Q K V O QKV M1 G M2.
-        kind = ("self", "cross", "").index(self.attention_kind)
-        return (self.layer is None, self.stack, place, kind, order, expert, head, self.parameter)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
@@ -105,8 +39,9 @@ class Skipped:
     """Which."""
     reason: str
     """Why, in words."""
-    kind: Literal["buffer", "tied", "skipped"] = "skipped"
-    """A mask or position ids; a second name of weights that are analysed; or something that is missed."""
+    kind: Literal["buffer", "bias", "tied", "skipped"] = "skipped"
+    """A mask or position ids; biases of several experts; a second name of weights that are analysed; or
+    something that is missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +61,7 @@ class Assignment:
 def assign(
     index: TensorIndex,
     spec: FamilySpec,
-    counts: HeadCounts,
+    sizes: Mapping[str, ConfigSizes],
     tied: Mapping[str, str] | None = None,
     same: Callable[[TensorInfo, TensorInfo], bool] = lambda one, other: False,
 ) -> Assignment:
@@ -135,8 +70,9 @@ def assign(
     Args:
         index: The checkpoint's headers.
         spec: Its family.
-        counts: Head counts from its config, for fused layouts.
-        tied: Other names of tensors in the index, for live models.
+        sizes: What its config states, by stack, for fused layouts and experts. For a stack that is not there
+            the family's own serves.
+        tied: Other names of tensors in the index, whether the index has them too or not.
         same: Whether two tensors in one place are copies of each other, bit for bit.
 
     Raises:
@@ -147,31 +83,32 @@ def assign(
     skipped: list[Skipped] = []
     buffers: set[str] = set()
     matches = {name: matcher.match(name) for name in index}
-    query_rows = _query_rows(index, matches, spec)
-    for info in index.values():
-        match = matches[info.name]
-        if (match and isinstance(match.pattern, IgnoredPattern)) or ELEMENT_TYPES[info.dtype].kind != "float":
+    own = sizes[spec.stack]
+    told = told_by_shapes(index, matches, spec, own)
+    for stored in index.values():
+        match = matches[stored.name]
+        info = _without_leading_one(stored, match)
+        ignored = match is not None and isinstance(match.pattern, IgnoredPattern)
+        trained = ignored and match is not None and getattr(match.pattern, "trained", False)
+        if (ignored and not trained) or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
-        if len(info.shape) < 2:
+        if len(info.shape) < 2 or info.name in (tied or {}):
             continue
         if reason := _unusable(info, match):
-            kind: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
-            skipped.append(Skipped(tensor=info, reason=reason, kind=kind))
+            untrained: Literal["buffer", "skipped"] = "buffer" if info.name in buffers else "skipped"
+            skipped.append(Skipped(tensor=stored, reason=reason, kind="bias" if trained else untrained))
         elif match is None:
             matrices.append(_unmatched(info))
         else:
             assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
-            own = replace(counts, query_rows=query_rows.get(_attention(match, match.pattern, spec)))
-            matrices.extend(_matched(info, match, match.pattern, spec, own))
+            place = place_of(match, match.pattern, spec, own)
+            matrices.extend(_matched(info, match, match.pattern, spec, sizes.get(place[0], own), place, told))
     for info in index.unindexed:
         if len(info.shape) >= 2:
             skipped.append(Skipped(tensor=info, reason=f"in {info.shard} but not named by the index"))
     for name, owner in (tied or {}).items():
         if len(index[owner].shape) >= 2:
-            alias = index[owner]
-            info = TensorInfo(
-                name=name, dtype=alias.dtype, shape=alias.shape, shard="", start=alias.start, stop=alias.stop
-            )
+            info = index.get(name) or index[owner]._replace(name=name, shard="")
             skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", kind="tied"))
     matrices, copies = _without_duplicates(matrices, spec, matches, same)
     skipped.extend(
@@ -185,24 +122,6 @@ def assign(
     )
 
 
-def _attention(match: Match, pattern: MatrixPattern, spec: FamilySpec) -> tuple[str, int | None, str]:
-    return pattern.stack or spec.stack, match.layer, pattern.attention_kind
-
-
-def _query_rows(
-    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec
-) -> dict[tuple[str, int | None, str], int]:
-    """For each attention the features that its output O reads, one for each row of Q."""
-    found: dict[tuple[str, int | None, str], int] = {}
-    for name, match in matches.items():
-        if match is None or not isinstance(match.pattern, MatrixPattern) or len(index[name].shape) != 2:
-            continue
-        if match.pattern.group == Group.O:
-            whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
-            found[_attention(match, match.pattern, spec)] = whole.shape[1]
-    return found
-
-
 def _unusable(info: TensorInfo, match: Match | None) -> str:
     """Why a tensor can be no matrix; empty if it can."""
     element = ELEMENT_TYPES[info.dtype]
@@ -214,11 +133,30 @@ def _unusable(info: TensorInfo, match: Match | None) -> str:
         return f"packed {info.dtype} values, for which torch has no type"
     if info.elements == 0:
         return f"empty: shape {list(info.shape)}"
-    if len(info.shape) > 2 and match is not None:
+    if len(info.shape) > 2 and match is not None and not _may_have_more_dimensions(info, match):
         return f"{len(info.shape)} dimensions where the family's {match.pattern.template!r} has 2"
-    if len(info.shape) == 3 and "conv" not in info.name.lower():
+    name = info.name.lower()
+    if match is None and len(info.shape) == 3 and ("conv" not in name or "expert" in name):
         return "three dimensions whose roles no family describes"
     return ""
+
+
+def _may_have_more_dimensions(info: TensorInfo, match: Match) -> bool:
+    """Whether a tensor of three dimensions or more can be what it was taken for."""
+    pattern = match.pattern
+    if not isinstance(pattern, MatrixPattern):
+        return False
+    return pattern.group == Group.CONV or (pattern.expert == "stacked" and len(info.shape) == 3)
+
+
+def _without_leading_one(info: TensorInfo, match: Match | None) -> TensorInfo:
+    """A table kept as (1, rows, columns), to be added to a batch, as (rows, columns)."""
+    tables = (Group.POSITION, Group.EMBEDDING, Group.OTHER)
+    if match is None:
+        table = "conv" not in info.name.lower()
+    else:
+        table = isinstance(match.pattern, MatrixPattern) and match.pattern.group in tables
+    return info._replace(shape=info.shape[1:]) if table and info.shape[:-2] == (1,) else info
 
 
 def _unmatched(info: TensorInfo) -> Matrix:
@@ -227,42 +165,70 @@ def _unmatched(info: TensorInfo) -> Matrix:
 
 
 def _matched(
-    info: TensorInfo, match: Match, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
+    info: TensorInfo,
+    match: Match,
+    pattern: MatrixPattern,
+    spec: FamilySpec,
+    sizes: ConfigSizes,
+    place: Place,
+    told: Told,
 ) -> Iterator[Matrix]:
-    if (match.layer or 0) > _MOST or (match.expert or 0) > _MOST:
+    if (match.layer or 0) > MOST or (match.expert or 0) > MOST:
         raise FamilyMismatch(
             f"Tensor {info.name!r} was read as family {spec.name!r}.",
             "The number of its layer or expert is beyond any model.",
             "Rename it, or describe the checkpoint in a family file and pass it with --family.",
         )
+    stack, layer, kind = place
+    expert = pattern.expert if match.expert is None else str(match.expert)
+    pieces = {expert: info}
+    if pattern.expert == "stacked":
+        routed = told.routed.get((stack, layer, ""))
+        experts = experts_of(info, spec.name, stated=sizes.experts, routed=routed)
+        pieces = {str(number): piece for number, piece in enumerate(experts)}
+    for number, piece in pieces.items():
+        counts = replace(
+            sizes.head_counts,
+            query_rows=told.query_rows.get(place),
+            latent_rows=told.latent_rows.get(place),
+        )
+        for group, part in _parts(piece, pattern, spec, counts).items():
+            yield Matrix(
+                stack="" if layer is None else stack,
+                layer=layer,
+                attention_kind=kind if group in ATTENTION_GROUPS else "",
+                group=group,
+                expert=number,
+                slices=(part,),
+            )
+
+
+def _parts(
+    info: TensorInfo, pattern: MatrixPattern, spec: FamilySpec, counts: HeadCounts
+) -> dict[Group, Slice]:
+    """A tensor's matrices by their roles: itself, or what its layout splits it into."""
     whole = Slice(tensor=info, transposed=pattern.transposed)
     parts: dict[Group, Slice] = {pattern.group: whole}
-    if pattern.layout is not None:
-        try:
-            split = LAYOUTS[pattern.layout](whole.shape[0], counts)
-        except LayoutError as error:
-            raise FamilyMismatch(
-                f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
-                f"what family {spec.name!r} says.",
-                str(error),
-                "Check the head counts in config.json, or pass another family with --family.",
-            ) from None
-        parts |= {
-            Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
-            for part, rows in split.items()
-        }
-        if pattern.group == Group.QKV:
-            parts[Group.QKV] = replace(whole, rows=_stacked(split))
-    in_layer = match.layer is not None
-    for group, part in parts.items():
-        yield Matrix(
-            stack=(pattern.stack or spec.stack) if in_layer else "",
-            layer=match.layer,
-            attention_kind=pattern.attention_kind if in_layer and group in ATTENTION_GROUPS else "",
-            group=group,
-            expert="" if match.expert is None else str(match.expert),
-            slices=(part,),
-        )
+    if pattern.layout is None:
+        return parts
+    try:
+        split = LAYOUTS[pattern.layout](whole.shape[0], counts)
+    except LayoutError as error:
+        raise FamilyMismatch(
+            f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
+            f"what family {spec.name!r} says.",
+            str(error),
+            "Check the head counts in config.json, or pass another family with --family.",
+        ) from None
+    parts |= {
+        Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
+        for part, rows in split.items()
+    }
+    if pattern.group == Group.QKV:
+        parts[Group.QKV] = replace(whole, rows=_stacked(split))
+        if pattern.attention_kind == "cross":  # two inputs: nothing is multiplied by all three
+            del parts[Group.QKV]
+    return parts
 
 
 def _stacked(split: Mapping[str, Rows]) -> Rows | None:
@@ -285,24 +251,25 @@ def _without_duplicates(
     seen: dict[tuple[object, ...], Matrix] = {}
     settled: list[Matrix] = []
     copies: dict[str, str] = {}
-    compared: dict[tuple[str, str], bool] = {}
+    without_role: set[str] = set()
+    compared: dict[tuple[TensorInfo, TensorInfo], bool] = {}
     for matrix in matrices:
-        place = _place(matrix, matches)
-        first = seen.setdefault(place, matrix)
+        place = _only_place(matrix, matches)
+        first = matrix if place is None else seen.setdefault(place, matrix)
         if first is matrix:
             settled.append(matrix)
             continue
         (one,), (other,) = first.slices, matrix.slices
-        pair = (one.tensor.name, other.tensor.name)
+        pair = (one.tensor, other.tensor)
         if pair not in compared:
-            compared[pair] = same(one.tensor, other.tensor)
-        guesses = [matches[name] for name in pair]
+            compared[pair] = same(*pair)
+        guesses = {match.pattern for info in pair if (match := matches[info.name])}
         if compared[pair] and (one.rows, one.transposed) == (other.rows, other.transposed):
             copies[other.tensor.name] = one.tensor.name
-        elif spec.name == UNKNOWN and len({guess.pattern for guess in guesses if guess}) > 1:
-            settled.append(
-                replace(matrix, stack="", layer=None, attention_kind="", group=Group.OTHER, expert="")
-            )
+        elif spec.name == UNKNOWN and len(guesses) > 1:
+            if other.tensor.name not in without_role:  # once, although it may have been split
+                settled.append(_unmatched(other.tensor))
+                without_role.add(other.tensor.name)
         else:
             where = "" if matrix.layer is None else f" of layer {matrix.layer}"
             raise FamilyMismatch(
@@ -315,14 +282,14 @@ def _without_duplicates(
     return settled, {name: owner for name, owner in copies.items() if name not in used}
 
 
-def _place(matrix: Matrix, matches: Mapping[str, Match | None]) -> tuple[object, ...]:
-    """What only one tensor may be; outside the layers several share a group, but not a template."""
+def _only_place(matrix: Matrix, matches: Mapping[str, Match | None]) -> tuple[object, ...] | None:
+    """What no two may be; outside the layers several share a group, but not a template."""
     if matrix.layer is not None:
-        expert = (matrix.expert, matrix.head)
-        return (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, *expert)
-    name = matrix.slices[0].tensor.name
-    match = matches[name]
-    return (matrix.group, name if match is None else match.pattern.template)
+        alone = matrix.group not in (Group.OTHER, Group.CONV)
+        place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
+        return place if alone else None
+    match = matches[matrix.slices[0].tensor.name]
+    return None if match is None else (match.pattern.template, matrix.group, matrix.expert)
 
 
 def _stacked_qkv(matrices: list[Matrix]) -> Iterator[Matrix]:

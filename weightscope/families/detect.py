@@ -13,11 +13,13 @@ from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
-from weightscope.families.sizes import read_sizes
-from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher
+from weightscope.families.sizes import stack_sizes
+from weightscope.families.spec import FamilySpec, Group, MatrixPattern, NameMatcher
 from weightscope.families.user_family import check_templates
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+# Stack, attention kind and group: different names may mean one.
+_Place = tuple[str, str, Group]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ def detect_family(
         FamilyMismatch: The user's family matches no tensor, or names alone leave more than one meaning.
     """
     if asked is not None:
-        if _layer_patterns(asked) and not _layer_patterns_found(index, asked):
+        if _has_layers(asked) and not _places_found(index, asked):
             raise FamilyMismatch(
                 f"The family {asked.name!r} was asked for.",
                 f"None of its layer templates matches any of the checkpoint's {len(index)} tensors, "
@@ -54,13 +56,13 @@ def detect_family(
         check_templates(index, asked)
         return Detection(spec=asked)
     model_type = config.get("model_type")
-    for spec in FAMILIES.values():
-        if model_type in spec.model_types:
-            if _layer_patterns_found(index, spec):
-                return Detection(spec=spec)
-            return _unknown(
-                index, f"config.json says {brief(model_type)}, but no tensor has that family's names."
-            )
+    if of_this_type := [spec for spec in FAMILIES.values() if model_type in spec.model_types]:
+        fullest = max(of_this_type, key=lambda spec: len(_places_found(index, spec)))
+        if _places_found(index, fullest):
+            return Detection(spec=fullest)
+        return _unknown(
+            index, f"config.json says {brief(model_type)}, but no tensor has that family's names."
+        )
     if isinstance(model_type, str) and model_type:
         return _unknown(index, f"The model_type {brief(model_type)} is not registered.")
     if (best := _best_by_name(index, config)) is not None:
@@ -70,27 +72,28 @@ def detect_family(
 
 
 def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec | None:
-    """The family whose layer templates all occur, the more the better; None if there is none.
+    """The family whose matrices all occur in a layer, the more the better; None if there is none.
 
-    Several may share names. Those whose matrices do not fit together drop out, and where the others mean the
-    same matrices, the one that knows most of the tensors is as good as any.
+    A stack may be missing as a whole: an encoder is often kept without its decoder. Several may share names.
+    Those whose matrices do not fit together drop out, and where the others mean the same matrices, the one
+    that knows most of the tensors is as good as any.
 
     Raises:
         FamilyMismatch: Those that are left would split or turn the weights in different ways.
     """
     index = _one_layer(index)
-    found = {name: _layer_patterns_found(index, spec) for name, spec in FAMILIES.items()}
-    whole = [spec for name, spec in FAMILIES.items() if found[name] == _layer_patterns(spec)]
-    most = max((found[spec.name] for spec in whole), default=0)
-    named = [spec for spec in whole if found[spec.name] == most]
+    found = {name: _places_found(index, spec) for name, spec in FAMILIES.items()}
+    whole = [spec for name, spec in FAMILIES.items() if found[name] and not _lacking(found[name], spec)]
+    most = max((len(found[spec.name]) for spec in whole), default=0)
+    named = [spec for spec in whole if len(found[spec.name]) == most]
     if len(named) < 2:
         return next(iter(named), None)
     meanings: dict[str, frozenset[object]] = {}
     for spec in named:
         try:
-            counts = read_sizes(config, spec).head_counts
-            assignment = assign(index, spec, counts)
-            check_heads(assignment, counts)
+            sizes = stack_sizes(config, spec)
+            assignment = assign(index, spec, sizes)
+            check_heads(assignment, sizes)
         except FamilyMismatch:
             continue
         if fits_together(assignment):
@@ -117,10 +120,7 @@ def _one_layer(index: TensorIndex) -> TensorIndex:
 
 def _unknown(index: TensorIndex, why: str) -> Detection:
     spec, doubts = refined(guess_family(index), index)
-    guesses = tuple(
-        f"{pattern.template} -> {pattern.group}{' (transposed)' if pattern.transposed else ''}"
-        for pattern in spec.patterns
-    )
+    guesses = tuple(dict.fromkeys(map(_guessed, spec.patterns)))
     matcher = NameMatcher(spec)
     mute = [name for name, info in index.items() if len(info.shape) == 2 and not matcher.match(name)]
     unguessed = (
@@ -133,18 +133,38 @@ def _unknown(index: TensorIndex, why: str) -> Detection:
     )
 
 
-def _layer_patterns(spec: FamilySpec) -> int:
-    return sum("{layer}" in pattern.template for pattern in spec.patterns)
+def _guessed(pattern: MatrixPattern) -> str:
+    """A line for a template; convolutions that differ in numbers share one."""
+    template = pattern.template
+    if pattern.group == Group.CONV:
+        template = _NUMBER.sub("*", template)
+    how = [pattern.layout] if pattern.layout else []
+    how += ["cross attention"] if pattern.attention_kind == "cross" else []
+    how += ["transposed"] if pattern.transposed else []
+    return f"{template} -> {pattern.group}" + (f" ({', '.join(how)})" if how else "")
 
 
-def _layer_patterns_found(index: TensorIndex, spec: FamilySpec) -> int:
-    """How many of the family's layer templates occur in the checkpoint."""
+def _place(pattern: MatrixPattern, spec: FamilySpec) -> _Place:
+    return pattern.stack or spec.stack, pattern.attention_kind, pattern.group
+
+
+def _has_layers(spec: FamilySpec) -> bool:
+    return any("{layer}" in pattern.template for pattern in spec.patterns)
+
+
+def _places_found(index: TensorIndex, spec: FamilySpec) -> set[_Place]:
+    """What the checkpoint has of the family's layers, under whichever of its names."""
     matcher = NameMatcher(spec)
     matches = (matcher.match(name) for name in index)
-    return len(
-        {
-            match.pattern.template
-            for match in matches
-            if match and match.layer is not None and isinstance(match.pattern, MatrixPattern)
-        }
-    )
+    return {
+        _place(match.pattern, spec)
+        for match in matches
+        if match and match.layer is not None and isinstance(match.pattern, MatrixPattern)
+    }
+
+
+def _lacking(found: set[_Place], spec: FamilySpec) -> set[_Place]:
+    """What is not there of the stacks that are."""
+    stacks = {stack for stack, _, _ in found}
+    layered = (p for p in spec.patterns if "{layer}" in p.template and not p.optional)
+    return {place for pattern in layered if (place := _place(pattern, spec))[0] in stacks} - found

@@ -11,10 +11,10 @@ from typing import Any
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
-from weightscope.families.assign import Slice
 from weightscope.families.family_text import comment, entry, item, plain, scalar, seen, word
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.layouts import LAYOUTS, QKV_LAYOUTS, HeadCounts, LayoutError
+from weightscope.families.matrix import Slice
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import (
@@ -22,7 +22,7 @@ from weightscope.families.spec import (
     Group,
     MatrixPattern,
     NameMatcher,
-    unwrapped,
+    without_wrappers,
 )
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
@@ -56,7 +56,7 @@ def draft_text(
         if match is not None:
             known.setdefault(match.pattern.template, []).append(info)
         elif len(info.shape) >= 2:
-            strange.setdefault(_template_of(unwrapped(name), mine), []).append(info)
+            strange.setdefault(_template_of(without_wrappers(name), mine), []).append(info)
     query_rows = _query_rows(mine, known)
     lines = [
         *_head(mine, guessed, reference, len(known), len(strange)),

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from weightscope.families.assign import Slice
+from weightscope.families.matrix import Slice
 
 
 def slice_of(tensor: Shaped[Tensor, "..."], part: Slice) -> Shaped[Tensor, "out_features in_features"]:

@@ -1,12 +1,13 @@
 """A family drafted from names and shapes, for checkpoints that no entry of the registry describes.
 
 Every line of the draft is a guess and is listed as one. Fused weights stay whole: which rows are Q, K
-and V cannot be seen in a name.
+and V cannot be seen in a name, unless it is that of torch's own attention (`guess_torch.py`).
 """
 
 import re
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.families.guess_torch import Role, is_convolution, torch_roles, why_no_matrix
 from weightscope.families.spec import FamilySpec, Group, IgnoredPattern, MatrixPattern
 
 UNKNOWN = "unknown"
@@ -18,8 +19,12 @@ _EXPERT = re.compile(r"\.experts\.(\d+)(?=\.)")
 
 # Tried in order on the name without ".weight"; the first hit decides.
 _ROLES: tuple[tuple[str, Group], ...] = (
-    (r"(qkv|qkv_proj|query_key_value|c_attn|Wqkv|wqkv|in_proj|in_proj_weight|W_pack)$", Group.QKV),
-    (r"(^|[._])(q|q_proj|query|q_lin|wq|to_q|query_proj)$", Group.Q),
+    # in_proj is an attention's where the name says so: state space models call another matrix that.
+    (
+        r"(qkv|qkv_proj|query_key_value|c_attn|Wqkv|wqkv|in_proj_weight|W_pack|(attn|attention)(\.\w+)*\.in_proj)$",
+        Group.QKV,
+    ),
+    (r"(^|[._])(q|q_proj|query|q_lin|wq|to_q|query_proj|q_attn)$", Group.Q),
     (r"(^|[._])(k|k_proj|key|k_lin|wk|to_k|key_proj)$", Group.K),
     (r"(^|[._])(v|v_proj|value|v_lin|wv|to_v|value_proj)$", Group.V),
     (
@@ -42,14 +47,15 @@ _ROLES: tuple[tuple[str, Group], ...] = (
 _CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
 # Families have below a hundred; names that follow no rule would each be one of their own.
 _MOST_TEMPLATES = 1000
-_CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj")
+_CONV1D_LEAVES = ("c_attn", "q_attn", "c_fc", "c_proj")
 
 
 def guess_family(index: TensorIndex) -> FamilySpec:
-    """A `FamilySpec` named `unknown` that covers the index's two-dimensional tensors.
+    """A `FamilySpec` named `unknown` that covers the index's matrices and convolutions.
 
-    Convolutions and everything it finds no role for are left to the caller.
+    Everything it finds no role for is left to the caller.
     """
+    of_torch = torch_roles(index)
     conv1d = any(_is_wide_c_attn(info) for info in index.values())
     patterns: dict[str, MatrixPattern] = {}
     ignored: dict[str, IgnoredPattern] = {}
@@ -59,14 +65,22 @@ def guess_family(index: TensorIndex) -> FamilySpec:
         template = _template(info.name)
         if re.search(r"\.(masked_)?bias$|mask$", info.name):
             ignored[template] = IgnoredPattern(template=template, reason="by its name a mask or bias buffer")
-        elif len(info.shape) == 2 and (group := _role(info.name)) is not None:
+        elif reason := why_no_matrix(index, info):
+            ignored[template] = IgnoredPattern(template=template, reason=reason, trained=True)
+        elif len(info.shape) > 2:
+            if is_convolution(index, info):  # what is numbered around it are seldom blocks of a transformer
+                name = _plain(info.name)
+                patterns[name] = MatrixPattern(template=name, group=Group.CONV)
+        elif role := of_torch.get(info.name) or _fused_keys(info) or _role(info.name):
             leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
+            earlier = patterns.get(template)
             patterns[template] = MatrixPattern(
                 template=template,
-                group=group,
-                attention_kind="cross" if _CROSS.search(info.name) else "self",
+                group=role.group,
+                attention_kind=role.attention_kind,
                 transposed=conv1d and leaf in _CONV1D_LEAVES,
-                stack=_stack(info.name),
+                layout=role.layout if earlier is None or earlier.layout == role.layout else None,
+                stack=_stack(info.name) or role.stack,
             )
     return FamilySpec(
         name=UNKNOWN,
@@ -77,25 +91,42 @@ def guess_family(index: TensorIndex) -> FamilySpec:
     )
 
 
+def _plain(name: str) -> str:
+    """Without what a template would take for a placeholder."""
+    return name.replace("{", "").replace("}", "")
+
+
 def _template(name: str) -> str:
-    name = name.replace("{", "").replace("}", "")
+    name = _plain(name)
     name = _EXPERT.sub(".experts.{expert}", name, count=1)
     if match := _LAYER.search(name):
         name = f"{name[: match.start(1)]}{{layer}}{name[match.end(1) :]}"
     return name
 
 
-def _role(name: str) -> Group | None:
+def _fused_keys(info: TensorInfo) -> Role | None:
+    """GPT-2's cross attention, whose c_attn is [K | V]: told by its name and its width."""
+    wide = len(info.shape) == 2 and info.shape[1] == 2 * info.shape[0]
+    if wide and info.name.endswith("c_attn.weight") and _CROSS.search(info.name):
+        return Role(group=Group.K, attention_kind="cross", layout="key_then_value")
+    return None
+
+
+def _role(name: str) -> Role | None:
     path = name.removesuffix(".weight")
     layered = _LAYER.search(name) is not None
     for pattern, group in _ROLES:
         if re.search(pattern, path):
             in_layer = group not in (Group.EMBEDDING, Group.POSITION, Group.UNEMBEDDING)
-            return group if in_layer == layered else None
+            kind = "cross" if _CROSS.search(name) else "self"
+            return Role(group=group, attention_kind=kind) if in_layer == layered else None
     return None
 
 
 def _stack(name: str) -> str:
+    # What a layer's parts are called says nothing: a decoder has encoder_attn.
+    if layer := _LAYER.search(name):
+        name = name[: layer.end(1)]
     for stack, mark in (
         ("vision", "vision"),
         ("text", "text_model"),

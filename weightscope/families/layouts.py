@@ -22,6 +22,16 @@ class HeadCounts:
     """Rows of a head; None where the config does not say."""
     query_rows: int | None = None
     """Rows of Q, which are the features that the attention output O reads; None where there is no O."""
+    latent_rows: int | None = None
+    """Features that K_B and V_B read, which are rows of KV_A; None where there is no K_B."""
+    latent_dim: int | None = None
+    """Rows of KV_A as the config states them."""
+    key_dim: int | None = None
+    """Rows of a head of K_B as the config states them."""
+    value_dim: int | None = None
+    """Rows of a head of V_B as the config states them."""
+    rotary_dim: int | None = None
+    """Rows of K_R as the config states them."""
 
 
 class LayoutError(ValueError):
@@ -59,12 +69,9 @@ def _checked_counts(rows: int, counts: HeadCounts) -> tuple[int, int, int]:
                 f"{rows} rows do not divide into {heads} query heads of {head_dim} and as many key as value "
                 "heads."
             )
-    for stated, found, what in (
-        (counts.kv_heads, kv_heads, "key and value heads"),
-        (counts.head_dim, head_dim, "rows a head"),
-    ):
-        if stated not in (None, found):
-            raise LayoutError(f"{rows} rows make {found} {what}, and the config says {stated}.")
+    _agree(
+        rows, (counts.kv_heads, kv_heads, "key and value heads"), (counts.head_dim, head_dim, "rows a head")
+    )
     return heads, kv_heads, head_dim
 
 
@@ -150,16 +157,67 @@ def interleaved_by_head(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     return _repeated(rows, counts.heads, dict.fromkeys("QKV", head_dim))
 
 
+def contiguous_grouped(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[Q; K; V]` for models that store as many key and value heads as query heads in another way.
+
+    ChatGLM2's code reads `[Q; K; V]` if `multi_query_attention`, else `[q; k; v]` for each head: where there
+    are fewer key and value heads, or the config states their number, it is the former.
+
+    >>> contiguous_grouped(12, HeadCounts(heads=4, query_rows=8))["V"]
+    (range(10, 12),)
+    """
+    parts = contiguous_qkv(rows, counts)
+    if counts.kv_heads is None and len(parts["K"][0]) == len(parts["Q"][0]):
+        raise LayoutError(
+            "It has as many key and value rows as query rows, and the config does not say that queries are "
+            "grouped: [Q; K; V] and [q; k; v] for each head fit alike."
+        )
+    return parts
+
+
 def four_blocks_qvk(rows: int, counts: HeadCounts) -> dict[str, Rows]:
-    """Four blocks, each `[Q; V; K]` of a quarter of the heads: CodeGen's, value before key.
+    """Four blocks, each `[Q; V; K]` of a quarter of the heads: value before key.
 
     >>> four_blocks_qvk(12, HeadCounts())["K"]
     (range(2, 3), range(5, 6), range(8, 9), range(11, 12))
     """
-    quarter, rest = divmod(_third(rows, counts), 4)
-    if rest or (counts.heads or 4) % 4:
-        raise LayoutError(f"{rows} rows of {counts.heads} heads do not divide into four equal blocks.")
-    return _repeated(rows, 4, {"Q": quarter, "V": quarter, "K": quarter})
+    return _blocks_qvk(rows, counts, 4)
+
+
+def eight_blocks_qvk(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """Eight blocks, each `[Q; V; K]` of an eighth of the heads.
+
+    >>> eight_blocks_qvk(24, HeadCounts())["V"][:2]
+    (range(1, 2), range(4, 5))
+    """
+    return _blocks_qvk(rows, counts, 8)
+
+
+def codegen_blocks(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """CodeGen's four blocks `[Q; V; K]`, or the eight of CodeGen2-1B and 3.7B.
+
+    The number of blocks is a constant in each model's code and in no config. Only those two state a
+    `head_dim`, of 128 and 256, by which other converters tell them too.
+
+    >>> codegen_blocks(12, HeadCounts()) == four_blocks_qvk(12, HeadCounts())
+    True
+    >>> codegen_blocks(24 * 128, HeadCounts(heads=8, head_dim=128))["Q"][1]
+    range(384, 512)
+    """
+    if counts.head_dim not in (None, 128, 256):
+        raise LayoutError(
+            f"The config states heads of {counts.head_dim} rows: CodeGen states none and has four blocks, "
+            "CodeGen2 states 128 or 256 and has eight."
+        )
+    return _blocks_qvk(rows, counts, 4 if counts.head_dim is None else 8)
+
+
+def _blocks_qvk(rows: int, counts: HeadCounts, blocks: int) -> dict[str, Rows]:
+    height, rest = divmod(_third(rows, counts), blocks)
+    if rest or (counts.heads or blocks) % blocks:
+        number = {4: "four", 8: "eight"}[blocks]
+        raise LayoutError(f"{rows} rows of {counts.heads} heads do not divide into {number} equal blocks.")
+    return _repeated(rows, blocks, {"Q": height, "V": height, "K": height})
 
 
 def _repeated(rows: int, times: int, heights: Mapping[str, int]) -> dict[str, Rows]:
@@ -184,15 +242,125 @@ def gate_then_up(rows: int, counts: HeadCounts) -> dict[str, Rows]:
     return {"M1": (range(rows // 2, rows),), "G": (range(rows // 2),)}
 
 
+def key_then_value(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[K; V]`: cross attention, whose queries are stored apart because they read something else.
+
+    >>> key_then_value(6, HeadCounts())
+    {'K': (range(0, 3),), 'V': (range(3, 6),)}
+    """
+    if rows % 2:
+        raise LayoutError(f"{rows} rows do not divide into two halves.")
+    return {"K": (range(rows // 2),), "V": (range(rows // 2, rows),)}
+
+
+def alternating_gate_and_up(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """Rows of G and M1 in turn, G first: GPT-OSS.
+
+    >>> alternating_gate_and_up(6, HeadCounts())
+    {'M1': (range(1, 6, 2),), 'G': (range(0, 6, 2),)}
+    """
+    gate_then_up(rows, counts)  # the same sizes fit
+    return {"M1": (range(1, rows, 2),), "G": (range(0, rows, 2),)}
+
+
+def query_then_gate_by_head(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[q; g]` for each head, where g scales what attention puts out: Qwen3-Next.
+
+    >>> query_then_gate_by_head(8, HeadCounts(heads=2))
+    {'Q': (range(0, 2), range(4, 6)), 'other': (range(2, 4), range(6, 8))}
+    """
+    if counts.heads is None:
+        raise LayoutError("How many heads there are is not known, since the config does not say.")
+    head_dim, rest = divmod(rows, 2 * counts.heads)
+    if rest:
+        raise LayoutError(f"{rows} rows do not divide into {counts.heads} times a query and its gate.")
+    if counts.query_rows not in (None, rows // 2):
+        raise LayoutError(
+            f"Half of the rows is {rows // 2}, and the attention output reads {counts.query_rows} features."
+        )
+    _agree(rows, (counts.head_dim, head_dim, "rows a head"))
+    return _repeated(rows, counts.heads, {"Q": head_dim, "other": head_dim})
+
+
+def latent_then_rotary(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[KV_A; K_R]`: what keys and values are made of, then the one rotary key (DeepSeek's latent attention).
+
+    >>> latent_then_rotary(10, HeadCounts(latent_rows=8))
+    {'KV_A': (range(0, 8),), 'K_R': (range(8, 10),)}
+    """
+    latent = counts.latent_rows or counts.latent_dim
+    if latent is None:
+        raise LayoutError("How many rows are the latent's is told neither by the config nor by K_B.")
+    if not 0 < latent < rows:
+        raise LayoutError(f"The latent has {latent} rows, and there are {rows} with the rotary key's.")
+    _agree(
+        rows, (counts.latent_dim, latent, "rows of latent"), (counts.rotary_dim, rows - latent, "rotary rows")
+    )
+    return {"KV_A": (range(latent),), "K_R": (range(latent, rows),)}
+
+
+def key_then_value_by_head(rows: int, counts: HeadCounts) -> dict[str, Rows]:
+    """`[k; v]` for each head, of different heights: K_B and V_B of DeepSeek's latent attention.
+
+    >>> key_then_value_by_head(10, HeadCounts(heads=2, query_rows=4))
+    {'K_B': (range(0, 3), range(5, 8)), 'V_B': (range(3, 5), range(8, 10))}
+    """
+    if counts.heads is None:
+        raise LayoutError("How many heads there are is not known, since the config does not say.")
+    both, rest = divmod(rows, counts.heads)
+    if rest:
+        raise LayoutError(f"{rows} rows do not divide into {counts.heads} times a key and a value.")
+    if counts.query_rows is not None:  # what O reads are the values
+        value, rest = divmod(counts.query_rows, counts.heads)
+        if rest:
+            raise LayoutError(
+                f"The attention output reads {counts.query_rows} features, which do not divide into the "
+                f"config's {counts.heads} heads."
+            )
+    elif counts.value_dim is not None:
+        value = counts.value_dim
+    else:
+        raise LayoutError("How high a head of values is, is told neither by the config nor by O.")
+    if not 0 < value < both:
+        raise LayoutError(f"A head has {both} rows, and {value} of them would be its value.")
+    _agree(rows, (counts.value_dim, value, "rows a value"), (counts.key_dim, both - value, "rows a key"))
+    return _repeated(rows, counts.heads, {"K_B": both - value, "V_B": value})
+
+
+def _agree(rows: int, *sizes: tuple[int | None, int, str]) -> None:
+    """Refuse what the config states otherwise: (stated, found, what it is)."""
+    for stated, found, what in sizes:
+        if stated not in (None, found):
+            raise LayoutError(f"{rows} rows make {found} {what}, and the config says {stated}.")
+
+
 QKV_LAYOUTS: dict[str, Layout] = {
     "contiguous_thirds": contiguous_thirds,
     "contiguous_qkv": contiguous_qkv,
+    "contiguous_grouped": contiguous_grouped,
     "interleaved_by_head": interleaved_by_head,
     "interleaved_by_kv_group": interleaved_by_kv_group,
     "four_blocks_qvk": four_blocks_qvk,
+    "eight_blocks_qvk": eight_blocks_qvk,
+    "codegen_blocks": codegen_blocks,
 }
-"""Those that split a weight of the group QKV into Q, K and V."""
-GATED_LAYOUTS: dict[str, Layout] = {"gate_then_up": gate_then_up}
-"""Those that split a weight of the group M1 into G and M1."""
-LAYOUTS: dict[str, Layout] = {**QKV_LAYOUTS, **GATED_LAYOUTS}
+"""Those that split a weight of the group QKV into Q, K and V, and keep the whole."""
+PARTS: dict[str, tuple[str, ...]] = {
+    "gate_then_up": ("M1", "G"),
+    "alternating_gate_and_up": ("M1", "G"),
+    "query_then_gate_by_head": ("Q", "other"),
+    "latent_then_rotary": ("KV_A", "K_R"),
+    "key_then_value_by_head": ("K_B", "V_B"),
+    "key_then_value": ("K", "V"),
+}
+"""Of the others, the groups that a weight splits into; it goes by the first of them."""
+LAYOUTS: dict[str, Layout] = {
+    **QKV_LAYOUTS,
+    "gate_then_up": gate_then_up,
+    "alternating_gate_and_up": alternating_gate_and_up,
+    "query_then_gate_by_head": query_then_gate_by_head,
+    "latent_then_rotary": latent_then_rotary,
+    "key_then_value_by_head": key_then_value_by_head,
+    "key_then_value": key_then_value,
+}
 """The layouts by the names that families use."""

@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
 from weightscope.families.registry import FAMILIES
-from weightscope.families.spec import FamilySpec, Group, Match, MatrixPattern, NameMatcher
+from weightscope.families.spec import (
+    ATTENTION_GROUPS,
+    FEED_FORWARD_GROUPS,
+    FamilySpec,
+    Group,
+    Match,
+    MatrixPattern,
+    NameMatcher,
+)
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # Those of a model of text. Others, such as vision, are towers beside it.
@@ -41,7 +49,7 @@ def check_one_family(index: TensorIndex, spec: FamilySpec) -> None:
             strangers = [name for name in found.values() if name in strange]
             if strangers and _is_block(found) and layer not in whole_here and len(found) > best[0]:
                 best = (len(found), other.name, strangers[0])
-    if best[0]:
+    if best[1]:
         known = max(_matched(matrices, own), key=lambda pair: _in_layer(pair[1][1]), default=None)
         belongs = f", which {known[0]!r} belongs to" if known else ""
         raise FamilyMismatch(
@@ -76,7 +84,7 @@ def _layers(
         container = next(
             name[: number.start()] for number in _NUMBER.finditer(name) if int(number[0]) == match.layer
         )
-        for group in pattern.groups:
+        for group in set(pattern.groups) & {*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS}:
             found.setdefault((container, match.layer), {})[group] = name
     return found
 

@@ -19,6 +19,7 @@ from weightscope.families.spec import (
 )
 
 _READING = (Group.Q, Group.K, Group.V, Group.QKV, Group.M1, Group.G)
+_FROM_ANYWHERE = (Group.K, Group.V)
 _WRITING = (Group.O, Group.M2)
 _Members = dict[str, list[tuple[TensorInfo, tuple[int | None, int | None]]]]
 
@@ -71,8 +72,10 @@ def _one_a_place(
     for pattern in sorted(patterns, key=lambda one: (-len(members[one.template]), len(one.template))):
         if pattern.group not in (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS):
             continue
-        role = (pattern.stack, pattern.attention_kind, pattern.group)
-        places = [(role, number) for _, number in members[pattern.template]]
+        # A fused weight takes the places of all its parts.
+        roles = [(pattern.stack, pattern.attention_kind, group) for group in pattern.groups]
+        layered = [number for _, number in members[pattern.template] if number[0] is not None]
+        places = [(role, number) for role in roles for number in layered]
         rival = next((taken[place] for place in places if place in taken), None)
         if rival is None:
             taken.update(dict.fromkeys(places, pattern))
@@ -103,6 +106,13 @@ def _turned(
             continue
         told[pattern.template] = shape[1 if pattern.group in _WRITING else 0] == width
     turned |= told
+    # Keys and values may be made of another input of another width: alone they show nothing.
+    others = {told[p.template] for p in patterns if p.template in told and p.group not in _FROM_ANYWHERE}
+    if others != {True}:
+        for pattern in patterns:
+            if pattern.group in _FROM_ANYWHERE and told.get(pattern.template):
+                turned[pattern.template] = pattern.transposed
+                del told[pattern.template]
     # A square weight is stored as its neighbours are, if they agree.
     ways = set(told.values())
     square = [name for name, shape in shapes.items() if name not in told and shape[0] == shape[1]]

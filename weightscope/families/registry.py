@@ -5,11 +5,16 @@ Names were checked against what transformers 5.23 writes and against the Hub's o
 
 from weightscope.errors import UnknownFamily
 from weightscope.families.entries import (
+    encoder_decoders,
     encoders,
     gated_decoders,
     gpt2_names,
     interleaved_decoders,
+    mixtures,
     plain_decoders,
+    remote_decoders,
+    state_space,
+    vision,
 )
 from weightscope.families.spec import FamilySpec
 
@@ -24,6 +29,7 @@ _ALL = (
     encoders.DEBERTA_V2,
     encoders.MODERNBERT,
     gpt2_names.GPT2,
+    gpt2_names.OPENAI_GPT,
     gpt2_names.GPT_BIGCODE,
     gpt2_names.GPTJ,
     gpt2_names.GPT_NEO,
@@ -52,6 +58,30 @@ _ALL = (
     gated_decoders.SMOLLM3,
     gated_decoders.PHI3,
     gated_decoders.GLM4,
+    remote_decoders.QWEN,
+    remote_decoders.INTERNLM2,
+    remote_decoders.BAICHUAN,
+    remote_decoders.CHATGLM,
+    remote_decoders.CHATGLM2,
+    remote_decoders.CONSOLIDATED,
+    state_space.MAMBA,
+    mixtures.MIXTRAL,
+    mixtures.QWEN2_MOE,
+    mixtures.QWEN3_MOE,
+    mixtures.QWEN3_NEXT,
+    mixtures.DBRX,
+    mixtures.GPT_OSS,
+    mixtures.JAMBA,
+    mixtures.LLAMA4,
+    mixtures.DEEPSEEK_V3,
+    encoder_decoders.T5,
+    encoder_decoders.BART,
+    encoder_decoders.WHISPER,
+    vision.VIT,
+    vision.CLIP,
+    vision.CLIP_TEXT,
+    vision.CLIP_VISION,
+    vision.OPEN_CLIP,
 )
 FAMILIES: dict[str, FamilySpec] = {spec.name: spec for spec in _ALL}
 """Every family by name, in the order in which names are tried."""

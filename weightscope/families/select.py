@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from weightscope.errors import SelectionError
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 from weightscope.families.spec import Group
 
 

@@ -16,9 +16,14 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "kv_heads": ("num_key_value_heads", "n_head_kv", "num_kv_heads"),
     "head_dim": ("head_dim",),
     "vocabulary": ("vocab_size",),
+    "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+    "latent_dim": ("kv_lora_rank",),
+    "key_dim": ("qk_nope_head_dim",),
+    "value_dim": ("v_head_dim",),
+    "rotary_dim": ("qk_rope_head_dim",),
 }
-# The largest vocabularies are below a million.
-_MOST = 10**9
+# The largest vocabularies are below a million; layers and experts are table cells of 64 bits.
+MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,28 +44,55 @@ class ConfigSizes:
     """Rows of a head."""
     vocabulary: int | None = None
     """Tokens."""
+    experts: int | None = None
+    """Experts a layer among which a router chooses."""
+    latent_dim: int | None = None
+    """Of latent attention, what keys and values are made of."""
+    key_dim: int | None = None
+    """Of latent attention, rows of a key's head without the rotary part."""
+    value_dim: int | None = None
+    """Of latent attention, rows of a value's head."""
+    rotary_dim: int | None = None
+    """Of latent attention, rows of the rotary key that all heads share."""
 
     @property
     def head_counts(self) -> HeadCounts:
         """What the layouts take."""
-        return HeadCounts(heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim)
+        return HeadCounts(
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            latent_dim=self.latent_dim,
+            key_dim=self.key_dim,
+            value_dim=self.value_dim,
+            rotary_dim=self.rotary_dim,
+        )
 
 
-def read_sizes(config: Mapping[str, Any], spec: FamilySpec) -> ConfigSizes:
+def stack_sizes(config: Mapping[str, Any], spec: FamilySpec) -> dict[str, ConfigSizes]:
+    """The sizes of the family's own stack and of every other that its config tells apart."""
+    return {stack: read_sizes(config, spec, stack) for stack in (spec.stack, *spec.stack_keys)}
+
+
+def read_sizes(config: Mapping[str, Any], spec: FamilySpec, stack: str = "") -> ConfigSizes:
     """The sizes in a config, or in its `text_config` where that states them.
 
     Args:
         config: The content of config.json.
-        spec: The family; its own names of keys are tried before the usual ones.
+        spec: The family; its own names of keys are tried before the usual ones, or instead of them where it
+            has one for this stack: the usual ones would be another stack's.
+        stack: Which stack's; the family's own if empty.
     """
+    of_stack = spec.stack_keys.get(stack or spec.stack, {})
     text = config.get("text_config")
     levels = (text, config) if isinstance(text, Mapping) else (config,)
     found: dict[str, int | None] = {}
     for size, keys in _KEYS.items():
-        candidates = (spec.config_keys[size], *keys) if size in spec.config_keys else keys
+        own = (*_several(of_stack.get(size, ())), *_several(spec.config_keys.get(size, ())))
+        candidates = own if size in of_stack or "" in own else (*own, *keys)
         # bool is an int to Python; a size below 1 is none, nor is one beyond any model.
         values = (_value(level, key) for level in levels for key in candidates)
-        found[size] = next((v for v in values if type(v) is int and 0 < v <= _MOST), None)
+        found[size] = next((v for v in values if type(v) is int and 0 < v <= MOST), None)
     if config.get("pruned_heads"):  # {layer: heads taken out}: no number of heads holds for every layer
         found |= {"heads": None, "kv_heads": None}
     grouped, single = (
@@ -74,8 +106,13 @@ def read_sizes(config: Mapping[str, Any], spec: FamilySpec) -> ConfigSizes:
     return ConfigSizes(**found)
 
 
+def _several(keys: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (keys,) if isinstance(keys, str) else keys
+
+
 def _value(config: Mapping[str, Any], key: str) -> Any:
-    """What stands at a key such as `n_head`, or inside another such as `attn_config.kv_n_heads`."""
-    outer, _, inner = key.rpartition(".")
-    level = config.get(outer) if outer else config
-    return level.get(inner) if isinstance(level, Mapping) else None
+    """What stands at a key such as `n_head`, or inside others such as `attn_config.kv_n_heads`."""
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

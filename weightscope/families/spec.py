@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Literal
 
 from weightscope.errors import UnknownFamily
-from weightscope.families.layouts import GATED_LAYOUTS, LAYOUTS
+from weightscope.families.layouts import LAYOUTS, PARTS
 
 
 class Group(StrEnum):
@@ -41,10 +41,13 @@ class Group(StrEnum):
 LATENT_ATTENTION_GROUPS = (Group.Q_A, Group.Q_B, Group.KV_A, Group.K_R, Group.K_B, Group.V_B)
 ATTENTION_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *LATENT_ATTENTION_GROUPS)
 FEED_FORWARD_GROUPS = (Group.M1, Group.G, Group.M2)
-DEFAULT_GROUPS = (Group.Q, Group.K, Group.V, Group.O, Group.QKV, *FEED_FORWARD_GROUPS)
+DEFAULT_GROUPS = tuple(group for group in Group if group in ATTENTION_GROUPS + FEED_FORWARD_GROUPS)
 
 # What a config may state under a key of the family's own; see `ConfigSizes`.
-SIZES = ("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "head_dim", "vocabulary")
+SIZES = (
+    *("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "head_dim", "vocabulary"),
+    *("experts", "latent_dim", "key_dim", "value_dim", "rotary_dim"),
+)
 # What a config may state by true or false; see `read_sizes`.
 FLAGS = ("multi_query", "grouped_queries")
 # `forward pass`: fused weights are what a model of transformers does with them; `modules`: its modules' own
@@ -66,7 +69,7 @@ def _check_template(template: str) -> None:
 
 
 def _whole_of(layout: str) -> Group:
-    return Group.M1 if layout in GATED_LAYOUTS else Group.QKV
+    return Group(PARTS[layout][0]) if layout in PARTS else Group.QKV
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class MatrixPattern:
     template: str
     """Name with `{prefix}`, `{layer}`, `{expert}` where they stand."""
     group: Group
-    """The role; for fused queries, keys and values `QKV`, for a fused gate and up `M1`."""
+    """The role; for fused queries, keys and values `QKV`, for a fused gate and up `M1`: see `PARTS`."""
     transposed: bool = False
     """Whether the file stores (in_features, out_features), as Conv1D does."""
     layout: str | None = None
@@ -85,12 +88,23 @@ class MatrixPattern:
     """`encoder`, `decoder` …; empty for the family's own."""
     attention_kind: str = "self"
     """`self` or `cross`; ignored outside attention groups."""
+    expert: Literal["", "stacked", "shared"] = ""
+    """`stacked` where one tensor holds all experts of a layer, one behind the other along its first
+    dimension; `shared` for the expert that sees every token; empty where `{expert}` is the number."""
+    optional: bool = False
+    """Whether some models of the family have no such tensor: names alone tell the family without it."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 
     def __post_init__(self) -> None:
         """Refuse what could never match."""
         _check_template(self.template)
+        if self.expert and "{expert}" in self.template:
+            raise UnknownFamily(
+                f"The template {self.template!r} was given with 'expert: {self.expert}'.",
+                "Its experts would have two numbers, that of {expert} and this.",
+                "Leave one of them out.",
+            )
         if self.layout is not None and self.layout not in LAYOUTS:
             raise UnknownFamily(
                 f"The layout {self.layout!r} was given for {self.template!r}.",
@@ -107,7 +121,7 @@ class MatrixPattern:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The roles that its tensors have, the parts of a fused one included where the whole has none."""
-        return (self.group, Group.G) if self.layout in GATED_LAYOUTS else (self.group,)
+        return tuple(map(Group, PARTS.get(self.layout or "", (self.group,))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +132,34 @@ class IgnoredPattern:
     """Name with placeholders."""
     reason: str
     """What they are, for skipped.csv."""
+    trained: bool = False
+    """Whether they are parameters all the same, such as the biases of several experts in one tensor."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
 
     def __post_init__(self) -> None:
         """Refuse what could never match."""
         _check_template(self.template)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyPattern:
+    """A second name under which some files store the same weights once more."""
+
+    template: str
+    """Name of the copy, with `{prefix}` where it stands."""
+    of: tuple[str, ...]
+    """Names of what it is a copy of; the first of them that is stored."""
+    unless: str = ""
+    """Key of config.json that says false where it is no copy; empty if it always is one. Where there is no
+    config nothing is known, and it is none."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic from the class
+
+    def __post_init__(self) -> None:
+        """Refuse what could never match."""
+        for template in (self.template, *self.of):
+            _check_template(template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +176,19 @@ class FamilySpec:
     """What `{prefix}` may stand for; a checkpoint with a task head has one, a bare model none."""
     ignored: tuple[IgnoredPattern, ...] = ()
     """Buffers: masks, position ids."""
+    copies: tuple[CopyPattern, ...] = ()
+    """Tied weights that files store more than once."""
     stack: str = "decoder"
     """The stack of its layers."""
+    stack_beyond: str = ""
+    """The stack of layers numbered beyond those that the config counts, if it is another: blocks that predict
+    further tokens."""
     config_keys: Mapping[str, str] = field(default_factory=dict)
     """Where config.json keeps a size under a name of its own, such as `{"heads": "n_head"}` or
-    `{"kv_heads": "attn_config.kv_n_heads"}`."""
+    `{"kv_heads": "attn_config.kv_n_heads"}`; empty where the usual names mean something else."""
+    stack_keys: Mapping[str, Mapping[str, str | tuple[str, ...]]] = field(default_factory=dict)
+    """Where it keeps sizes of one stack: `{"decoder": {"heads": "decoder_attention_heads"}}`; of several keys
+    the first that is there. A size that is not named for a stack is the whole model's."""
     config_flags: Mapping[str, str] = field(default_factory=dict)
     """Where it tells the key and value heads by true or false: `multi_query` (one, else as many as query
     heads) and `grouped_queries` (as many as it states, else it states nothing to go by)."""
@@ -164,7 +208,11 @@ class FamilySpec:
         """Refuse a size or flag that nothing would look up."""
         if self.head_norm:
             _check_template(self.head_norm)
-        for given, known, what in ((self.config_keys, SIZES, "sizes"), (self.config_flags, FLAGS, "flags")):
+        for given, known, what in (
+            (self.config_keys, SIZES, "sizes"),
+            *((keys, SIZES, "sizes") for keys in self.stack_keys.values()),
+            (self.config_flags, FLAGS, "flags"),
+        ):
             for name in given:
                 if name not in known:
                     raise UnknownFamily(
@@ -193,13 +241,12 @@ class Match:
         return replace(self.pattern, template="any")
 
 
-# torch.nn.DataParallel and torch.compile put these before every name.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
-def unwrapped(name: str) -> str:
-    """A tensor's name without what torch puts before every name of a wrapped model."""
+def without_wrappers(name: str) -> str:
+    """A tensor's name without what `torch.nn.DataParallel` and `torch.compile` put before it."""
     return _WRAPPERS.sub("", name)
 
 
@@ -227,7 +274,7 @@ class NameMatcher:
         return list(self._matches(name))
 
     def _matches(self, name: str) -> Iterator[Match]:
-        name = unwrapped(name)
+        name = without_wrappers(name)
         for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
             if found := regex.fullmatch(name):
                 numbers = found.groupdict()

@@ -42,7 +42,7 @@ def check_templates(index: TensorIndex, spec: FamilySpec) -> None:
     # The registry's own templates stay in a copy of its entry: checkpoints of that family may have them.
     known = FAMILIES[spec.name].patterns if spec.name in FAMILIES else ()
     for pattern in spec.patterns:
-        if pattern.template not in used and pattern not in known:
+        if pattern.template not in used and pattern not in known and not pattern.optional:
             raise FamilyMismatch(
                 f"The template {pattern.template!r} of family {spec.name!r} was to be found.",
                 f"It matches none of the checkpoint's {len(index)} tensors; {nearest(pattern, spec, index)}.",

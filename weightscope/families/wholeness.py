@@ -13,7 +13,13 @@ from typing import Any
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.sizes import ConfigSizes
-from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group, unwrapped
+from weightscope.families.spec import (
+    ATTENTION_GROUPS,
+    FEED_FORWARD_GROUPS,
+    FamilySpec,
+    Group,
+    without_wrappers,
+)
 
 # A stack's own count, or that of its part of the config, comes before the model's.
 _STACK_KEYS = ("{}_layers", "num_{}_layers", "{}_config.num_hidden_layers", "{}_config.num_layers")
@@ -23,13 +29,19 @@ _Range = tuple[int, int]
 
 
 def missing_layers(
-    index: TensorIndex, assignment: Assignment, config: Mapping[str, Any], sizes: ConfigSizes
+    index: TensorIndex,
+    assignment: Assignment,
+    config: Mapping[str, Any],
+    sizes: Mapping[str, ConfigSizes],
 ) -> str:
     """What is missing, in one sentence that names the layers; empty if nothing is."""
     stacks = {matrix.stack for matrix in assignment.matrices if matrix.layer is not None}
     held = _held(index, assignment)
     for stack in sorted(stacks):
         templates = held.get(stack, {})
+        own = sizes[assignment.family.stack].layers
+        if assignment.family.stack_beyond and own:  # those beyond are no layers of this stack
+            templates = {layer: parts for layer, parts in templates.items() if layer < own}
         stated = _stated(config, sizes, assignment.family, stack, alone=len(stacks) == 1)
         found = sorted(templates)
         lacking = _gaps(found, max(stated or 0, found[-1] + 1 if found else 0))
@@ -60,7 +72,7 @@ def _held(index: TensorIndex, assignment: Assignment) -> dict[str, _Parts]:
     starts = "|".join(re.escape(start) for start in sorted(stacks, key=len, reverse=True))
     layered = re.compile(rf"({starts})(\d{{1,9}})\.(.+)", re.DOTALL)
     for name, info in index.items():
-        if found := layered.fullmatch(unwrapped(name)):
+        if found := layered.fullmatch(without_wrappers(name)):
             for stack in stacks[found[1]]:
                 parts = held.setdefault(stack, {}).setdefault(int(found[2]), set())
                 if len(info.shape) >= 2:
@@ -70,9 +82,16 @@ def _held(index: TensorIndex, assignment: Assignment) -> dict[str, _Parts]:
 
 
 def _stated(
-    config: Mapping[str, Any], sizes: ConfigSizes, spec: FamilySpec, stack: str, *, alone: bool
+    config: Mapping[str, Any],
+    sizes: Mapping[str, ConfigSizes],
+    spec: FamilySpec,
+    stack: str,
+    *,
+    alone: bool,
 ) -> int | None:
     """How many layers the config says that a stack has; None if it does not say."""
+    if "layers" in spec.stack_keys.get(stack, {}):
+        return sizes[stack].layers
     for key in _STACK_KEYS:
         outer, _, inner = key.format(stack).rpartition(".")
         level = config.get(outer) if outer else config
@@ -85,7 +104,8 @@ def _stated(
         # Where a family counts otherwise, as ALBERT does, the usual key means something else.
         if "." not in own and not any(own in level for level in levels):
             return None
-    return sizes.layers if alone and stack == spec.stack else None
+    alone = alone or bool(spec.stack_beyond)
+    return sizes[stack].layers if alone and stack == spec.stack else None
 
 
 def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:

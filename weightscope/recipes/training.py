@@ -218,7 +218,9 @@ def _write(
         writers=writers,
         provenance=_provenance(recipe, device, seconds) | {"data": data, "status": "done"},
         optional=[f"nets/{file.name}" for file in (folder / "nets").glob("*.safetensors")],
-        advice=f"Make room there and run it again with --resume: it goes on from '{STATE_FILE}'.",
+        advice=f"Make room there and run it again with --resume: it goes on from '{STATE_FILE}'."
+        if (folder / STATE_FILE).exists()
+        else "Make room there, or choose another folder with --out, and run it again.",
     )
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-from weightscope.checkpoints.header import TensorIndex
+from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import DeviceMemoryError, OptionError
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 from weightscope.sweep.plan import DEFAULT_BUDGET, Plan, Stack, Step, Stream, plan_sweep
 from weightscope.sweep.streaming import LANCZOS_VECTORS, stream_bytes, stream_of
 
@@ -112,9 +112,11 @@ def fit(
     raise _too_large(smallest, needs, limit)
 
 
-def _choices(matrices: Sequence[Matrix], index: TensorIndex, needs: Needs) -> Iterator[dict[str, Stream]]:
+def _choices(
+    matrices: Sequence[Matrix], index: TensorIndex, needs: Needs
+) -> Iterator[dict[TensorInfo, Stream]]:
     """What to read in blocks: nothing, the largest matrices, then the next largest too, and so on."""
-    streams: dict[str, Stream] = {}
+    streams: dict[TensorInfo, Stream] = {}
     yield streams
     if needs.by_svd:  # of a matrix that is there
         return
@@ -125,7 +127,7 @@ def _choices(matrices: Sequence[Matrix], index: TensorIndex, needs: Needs) -> It
             larger.setdefault(whole, []).append((step, stream))
     for _, those in sorted(larger.items(), reverse=True):
         for step, stream in those:
-            streams = {**streams, **{info.name: stream for info in step.tensors}}
+            streams = {**streams, **dict.fromkeys(step.tensors, stream)}
         yield streams
 
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from math import prod
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
-from weightscope.families.assign import Matrix
+from weightscope.families.matrix import Matrix
 
 # A step this large keeps the reader busy while it is solved; larger ones gain nothing.
 DEFAULT_BUDGET = 64 * 2**20
@@ -133,7 +133,7 @@ def plan_sweep(
     index: TensorIndex,
     *,
     budget: int = DEFAULT_BUDGET,
-    streams: Mapping[str, Stream] | None = None,
+    streams: Mapping[TensorInfo, Stream] | None = None,
 ) -> Plan:
     """Group matrices into steps and stacks.
 
@@ -142,16 +142,21 @@ def plan_sweep(
         index: The checkpoint's headers, in file order.
         budget: Bytes of tensors a step may hold, unless those of one matrix, or of matrices that share
             a tensor, are more.
-        streams: By a tensor's name, how it is read in blocks, with all that share a tensor with it.
+        streams: How a tensor is read in blocks, with all that share one with it.
     """
     position = {name: i for i, name in enumerate(index)}
-    units = sorted(_units(matrices), key=lambda unit: min(position[info.name] for info in _tensors(unit)))
+
+    def place(info: TensorInfo) -> tuple[int, int]:
+        return position[info.name], info.start
+
+    units = sorted(_units(matrices), key=lambda unit: min(map(place, _tensors(unit))))
     steps: list[tuple[Stream | None, list[list[Matrix]]]] = []
     held = 0
     for unit in units:
         size = sum(info.nbytes for info in _tensors(unit))
-        names = (info.name for info in _tensors(unit))
-        stream = next((streams[name] for name in names if name in streams), None) if streams else None
+        stream = (
+            next((streams[info] for info in _tensors(unit) if info in streams), None) if streams else None
+        )
         if not steps or held + size > budget or stream or steps[-1][0]:
             steps.append((stream, []))
             held = 0
@@ -160,12 +165,7 @@ def plan_sweep(
     return Plan(
         steps=tuple(
             Step(
-                tensors=tuple(
-                    sorted(
-                        {info for unit in step for info in _tensors(unit)},
-                        key=lambda info: position[info.name],
-                    )
-                ),
+                tensors=tuple(sorted({info for unit in step for info in _tensors(unit)}, key=place)),
                 stacks=tuple(stack for unit in step for stack in _stacks(unit)),
                 stream=stream,
             )
@@ -180,14 +180,14 @@ def _tensors(matrices: Iterable[Matrix]) -> set[TensorInfo]:
 
 def _units(matrices: Sequence[Matrix]) -> list[list[Matrix]]:
     """Matrices connected by the tensors they share."""
-    unit_of: dict[str, list[Matrix]] = {}
+    unit_of: dict[TensorInfo, list[Matrix]] = {}
     for matrix in matrices:
-        names = [part.tensor.name for part in matrix.slices]
+        infos = [part.tensor for part in matrix.slices]
         merged = [matrix]
-        for unit in {id(unit_of[name]): unit_of[name] for name in names if name in unit_of}.values():
+        for unit in {id(unit_of[info]): unit_of[info] for info in infos if info in unit_of}.values():
             merged = unit + merged
-        for name in {part.tensor.name for member in merged for part in member.slices}:
-            unit_of[name] = merged
+        for info in _tensors(merged):
+            unit_of[info] = merged
     return list({id(unit): unit for unit in unit_of.values()}.values())
 
 
@@ -212,23 +212,23 @@ def _parts_of(whole: Matrix, others: list[Matrix]) -> tuple[Matrix, ...]:
     return tuple(parts) if parts and _runs(parts) == runs else ()
 
 
-def _runs(matrices: Sequence[Matrix]) -> list[tuple[str, int, int, int]]:
+def _runs(matrices: Sequence[Matrix]) -> list[tuple[TensorInfo, int, int, int]]:
     """The stored rows (tensor, start, stop, step) of matrices below one another, in as few runs as can be."""
-    runs: list[tuple[str, int, int, int]] = []
+    runs: list[tuple[TensorInfo, int, int, int]] = []
     for part in (part for matrix in matrices for part in matrix.slices):
         for rows in part.rows or (range(part.shape[0]),):
-            name, start = part.tensor.name, rows.start
-            if runs and runs[-1][::2] == (name, start) and runs[-1][3] == rows.step == 1:
+            info, start = part.tensor, rows.start
+            if runs and runs[-1][::2] == (info, start) and runs[-1][3] == rows.step == 1:
                 start = runs.pop()[1]
-            runs.append((name, start, rows.stop, rows.step))
+            runs.append((info, start, rows.stop, rows.step))
     return runs
 
 
-def _place(run: tuple[str, int, int, int], runs: list[tuple[str, int, int, int]]) -> int | None:
+def _place(run: tuple[TensorInfo, int, int, int], runs: list[tuple[TensorInfo, int, int, int]]) -> int | None:
     """How many rows come before this run's first one among those of `runs`; None if it is not there."""
     before = 0
-    for name, start, stop, step in runs:
-        if name == run[0] and run[1] in range(start, stop, step):
+    for info, start, stop, step in runs:
+        if info == run[0] and run[1] in range(start, stop, step):
             return before + range(start, stop, step).index(run[1])
         before += len(range(start, stop, step))
     return None

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import torch
 
+from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.source import Source
 from weightscope.spectra.workspace import Workspace
 from weightscope.sweep.plan import Plan, Step
@@ -31,7 +32,9 @@ class Clock(Protocol):
     read: float
 
 
-def read_ahead(plan: Plan, source: Source, clock: Clock) -> Iterator[tuple[Step, dict[str, torch.Tensor]]]:
+def read_ahead(
+    plan: Plan, source: Source, clock: Clock
+) -> Iterator[tuple[Step, dict[TensorInfo, torch.Tensor]]]:
     """Each step with its tensors, which are good until the next step is asked for.
 
     Raises:
@@ -39,7 +42,7 @@ def read_ahead(plan: Plan, source: Source, clock: Clock) -> Iterator[tuple[Step,
     """
     memory = Workspace(torch.device("cpu"))
 
-    def read(number: int, step: Step) -> dict[str, torch.Tensor]:
+    def read(number: int, step: Step) -> dict[TensorInfo, torch.Tensor]:
         offsets = [0]
         for info in step.tensors:
             offsets.append(-(-(offsets[-1] + info.nbytes) // ALIGNMENT) * ALIGNMENT)
@@ -49,12 +52,12 @@ def read_ahead(plan: Plan, source: Source, clock: Clock) -> Iterator[tuple[Step,
             for info, start in zip(step.tensors, offsets, strict=False)  # the last is the end
         ]
         tensors = source.read_all(step.tensors, targets)
-        return {info.name: tensor for info, tensor in zip(step.tensors, tensors, strict=True)}
+        return dict(zip(step.tensors, tensors, strict=True))
 
     # As soon as a step is solved its buffer is filled again, whether or not the step after it is there: so
     # a source with several connections never waits for the solver while it is the slower of the two.
     with ThreadPoolExecutor(max_workers=_BUFFERS) as readers, interrupting(source):
-        coming: deque[Future[dict[str, torch.Tensor]]] = deque()
+        coming: deque[Future[dict[TensorInfo, torch.Tensor]]] = deque()
         for number, step in enumerate(plan.steps):
             for ahead in range(number + len(coming), min(number + _BUFFERS, len(plan.steps))):
                 coming.append(readers.submit(read, ahead, plan.steps[ahead]))

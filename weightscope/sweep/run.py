@@ -9,10 +9,11 @@ from time import perf_counter
 
 import torch
 
+from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
-from weightscope.families.assign import Matrix
 from weightscope.families.gather import slice_of
+from weightscope.families.matrix import Matrix
 from weightscope.spectra.group_solver import DEFAULT_GROUP_BYTES, GroupSolver
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.solver import StackSolver
@@ -215,7 +216,7 @@ def _solver(
 
 def _arriving(
     plan: Plan, source: Source, seconds: Seconds, device: torch.device
-) -> Iterator[tuple[Step, dict[str, torch.Tensor]]]:
+) -> Iterator[tuple[Step, dict[TensorInfo, torch.Tensor]]]:
     """Each step with its tensors: on the host for a CPU, on the device itself for a GPU."""
     if device.type == "cpu":
         return read_ahead(plan, source, seconds)
@@ -224,7 +225,7 @@ def _arriving(
 
 def _solve(
     stack: Stack,
-    tensors: dict[str, torch.Tensor],
+    tensors: dict[TensorInfo, torch.Tensor],
     solver: StackSolver | GroupSolver,
     workspace: Workspace,
     seconds: Seconds,
@@ -255,7 +256,7 @@ def _memory_errors(stack: Stack | None, device: torch.device) -> Iterator[None]:
 
 
 def _exact(
-    stack: Stack, tensors: dict[str, torch.Tensor], workspace: Workspace
+    stack: Stack, tensors: dict[TensorInfo, torch.Tensor], workspace: Workspace
 ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
     """The stack's values in a type that holds them exactly, side by side: the whole, and each part of it.
 
@@ -272,7 +273,7 @@ def _exact(
     for matrix in stack.parts:
         first = row
         for part in matrix.slices:
-            source = slice_of(tensors[part.tensor.name], part)
+            source = slice_of(tensors[part.tensor], part)
             whole[row : row + part.shape[0]].copy_(source)
             row += part.shape[0]
         parts.append(whole[first:row])

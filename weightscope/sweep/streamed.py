@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from weightscope.checkpoints.source import Source
-from weightscope.families.assign import Matrix
 from weightscope.families.gather import slice_of
 from weightscope.families.layouts import Rows
+from weightscope.families.matrix import Matrix
 from weightscope.spectra.accumulate import Accumulator
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.streamed import numbers_of
@@ -98,14 +98,14 @@ def _add(
     across: bool,
 ) -> None:
     """What of a block belongs to a matrix."""
-    block = {part.tensor.name: (part, tensor) for part, tensor in zip(parts, tensors, strict=True)}
+    block = {part.tensor: (part, tensor) for part, tensor in zip(parts, tensors, strict=True)}
     if across:
-        accumulator.add([slice_of(block[one.tensor.name][1], one).mT for one in matrix.slices])
+        accumulator.add([slice_of(block[one.tensor][1], one).mT for one in matrix.slices])
         return
     for one in matrix.slices:
-        if one.tensor.name not in block:
+        if one.tensor not in block:
             continue
-        part, tensor = block[one.tensor.name]
+        part, tensor = block[one.tensor]
         rows = None if one.rows is None else rows_within(one.rows, part.start, part.stop)
         if rows != ():
             accumulator.add([slice_of(tensor, replace(one, rows=rows))])

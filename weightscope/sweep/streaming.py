@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from weightscope.checkpoints.header import TensorInfo
-from weightscope.families.assign import Matrix, Slice
+from weightscope.families.matrix import Matrix, Slice
 from weightscope.sweep.plan import Stack, Step, Stream
 
 # Of a block as stored: enough for a disk to run at its best, and little beside a Gram matrix.
@@ -94,19 +94,19 @@ def gram_sizes(step: Step, *, across: bool) -> list[int]:
 
 def blocks_of(step: Step, stream: Stream) -> Iterator[tuple[Part, ...]]:
     """What is in memory together, one after the other: each byte of the tensors once."""
-    turned = {part.tensor.name: part.transposed for part in _slices(step)}
-    extents = {part.tensor.name: _extent(part, stream.across) for part in _slices(step)}
+    turned = {part.tensor: part.transposed for part in _slices(step)}
+    extents = {part.tensor: _extent(part, stream.across) for part in _slices(step)}
 
     def part(info: TensorInfo, start: int) -> Part:
-        stop = min(start + stream.length, extents[info.name])
-        return Part(tensor=info, start=start, stop=stop, by_columns=turned[info.name] != stream.across)
+        stop = min(start + stream.length, extents[info])
+        return Part(tensor=info, start=start, stop=stop, by_columns=turned[info] != stream.across)
 
     if stream.across:
         for start in range(0, max(extents.values()), stream.length):
             yield tuple(part(info, start) for info in step.tensors)
     else:
         for info in step.tensors:
-            for start in range(0, extents[info.name], stream.length):
+            for start in range(0, extents[info], stream.length):
                 yield (part(info, start),)
 
 

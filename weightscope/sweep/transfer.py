@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.source import Source
 from weightscope.sweep.plan import Plan, Step
 from weightscope.sweep.read_ahead import Clock, interrupting
@@ -127,7 +128,7 @@ def lane_of(device: torch.device) -> Lane:
 
 def transfer(
     plan: Plan, source: Source, clock: Clock, lane: Lane
-) -> Iterator[tuple[Step, dict[str, Tensor]]]:
+) -> Iterator[tuple[Step, dict[TensorInfo, Tensor]]]:
     """Each step with its tensors on the device, which are good until the next step is asked for.
 
     What the source has in memory already is handed on as it is.
@@ -142,7 +143,7 @@ def transfer(
 
     with ThreadPoolExecutor(1) as mover, interrupting(source):
 
-        def move(number: int) -> dict[str, Tensor]:
+        def move(number: int) -> dict[TensorInfo, Tensor]:
             """Read a step and begin its copy; the tensors as they will be on the device."""
             step, slot = plan.steps[number], slots[number % _SLOTS]
             lane.wait(slot)
@@ -155,7 +156,7 @@ def transfer(
                 read = source.read_all(step.tensors, targets, threads=_READERS)
                 lane.copy(slot, offsets[-1])
                 return {
-                    info.name: slot.device[piece].view(tensor.dtype).view(tensor.shape)
+                    info: slot.device[piece].view(tensor.dtype).view(tensor.shape)
                     if tensor.data_ptr() == target.data_ptr()
                     else tensor  # it lay in memory already
                     for info, piece, target, tensor in zip(step.tensors, pieces, targets, read, strict=True)
