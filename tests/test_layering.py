@@ -13,12 +13,12 @@ PACKAGE = Path(weightscope.__file__).parent
 # Lowest first; within a folder, each file may import those before it.
 _FOLDERS = {
     "checkpoints": "dtypes json_bounds header_json header reference reading json_object listing folder "
-    "source safetensors digests local memory pickled local_source patience transport remote ranges "
+    "source safetensors digests same local memory pickled local_source patience transport remote ranges "
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders vision gated_decoders gpt2_names interleaved_decoders mixtures "
     "plain_decoders encoder_decoders remote_decoders state_space",
-    "families": "registry family_file sizes copies guess_torch guess matrix places experts assign agreement "
-    "detect select gather",
+    "families": "verification registry family_file family_text sizes copies guess_torch guess refine matrix "
+    "places experts assign agreement draft user_family mixture wholeness detect select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
@@ -50,7 +50,7 @@ FLOORS: list[list[str]] = [
     [*_folder("sweep"), "checkpoint"],
     ["table", "over_experts", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["plots"],
-    ["publish", "report", "inspection"],
+    ["publish", "report", "inspection", "drafting"],
     ["planning", "analysis", "estimate"],
     _folder("training"),
     _folder("training.experiments"),

@@ -35,7 +35,15 @@ HEAVY = ("torch", "transformers", "pandas", "matplotlib", "seaborn", "pyarrow", 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["analyze", "--help"], ["inspect", "demo"], ["families"], ["--version"]],
+    [
+        ["--help"],
+        ["analyze", "--help"],
+        ["inspect", "demo"],
+        ["families"],
+        ["families", "--verified"],
+        ["families", "draft", "demo"],
+        ["--version"],
+    ],
     ids=" ".join,
 )
 def test_light_commands_import_nothing_heavy(arguments):

@@ -154,6 +154,7 @@ def analyze(
     cache: bool = False,
     connections: int = DEFAULT_CONNECTIONS,
     verify: bool = False,
+    partial: bool = False,
     seed: int = 0,
     journal: str | Path | None = None,
     resume: bool = False,
@@ -181,6 +182,7 @@ def analyze(
             parts that are needed.
         connections: To the Hub at once, in [1, 64].
         verify: Whether to compare whole files with the Hub's digests first; not for what is streamed.
+        partial: Whether layers, or parts of them, may be missing; else that is an error.
         seed: Of the random start of the largest singular value.
         journal: A file in which every matrix is written down as soon as it is done; the caller removes it.
         resume: Whether to go on from what that file holds of an interrupted run.
@@ -217,6 +219,7 @@ def analyze(
         cache=cache,
         connections=connections,
         verify=verify,
+        partial=partial,
     ) as checkpoint:
         return analyze_checkpoint(
             checkpoint,

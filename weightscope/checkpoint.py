@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
+from functools import partial as applied
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS, Reading
+from weightscope.checkpoints.same import same_bytes
 from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
-from weightscope.errors import SelectionError
-from weightscope.families.agreement import check_heads
+from weightscope.errors import FamilyMismatch, SelectionError
+from weightscope.families.agreement import check_heads, check_widths
 from weightscope.families.assign import Assignment, Skipped, assign
 from weightscope.families.copies import stored_copies
 from weightscope.families.detect import Detection, detect_family
@@ -20,9 +22,11 @@ from weightscope.families.experts import check_experts
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
+from weightscope.families.mixture import check_one_family
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec
+from weightscope.families.wholeness import missing_layers
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +53,9 @@ class Checkpoint:
         detection: The family and how it was found.
     """
 
-    def __init__(self, source: Source, family: FamilySpec | None = None) -> None:
+    def __init__(self, source: Source, family: FamilySpec | None = None, *, partial: bool = False) -> None:
         self.source = source
+        self._as_asked, self._partial = family is not None, partial
         self.detection: Detection = detect_family(
             source.index, source.config, has_config=source.has_config, asked=family
         )
@@ -89,12 +94,24 @@ class Checkpoint:
     def assignment(self) -> Assignment:
         """What each tensor is."""
         spec = self.detection.spec
+        if spec.name != UNKNOWN and not self._as_asked:
+            check_one_family(self.tensors, spec)
         tied = {**self.source.tied, **stored_copies(self.tensors, spec, self.config)}
-        assignment = assign(self.tensors, spec, self.stack_sizes, tied)
+        assignment = assign(self.tensors, spec, self.stack_sizes, tied, applied(same_bytes, self.source))
         if spec.name != UNKNOWN:
             check_heads(assignment, self.stack_sizes)
+            check_widths(assignment, self.stack_sizes)
             check_experts(assignment.matrices, spec.name, stated=self.sizes.experts)
+            if not self._partial and (missing := self._missing(assignment)):
+                raise FamilyMismatch(
+                    f"Every layer of {self.source.reference!r} was to be read as family {spec.name!r}.",
+                    missing,
+                    "Complete the checkpoint, or take it as it is: --partial (in Python partial=True).",
+                )
         return assignment
+
+    def _missing(self, assignment: Assignment) -> str:
+        return missing_layers(self.tensors, assignment, self.config, self.stack_sizes)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -103,12 +120,13 @@ class Checkpoint:
         for matrix in self.matrices:
             if matrix.layer is not None:
                 layers.setdefault(matrix.stack, set()).add(matrix.layer)
-        contradictions = []
+        missing = self._missing(self.assignment)
+        contradictions = [missing] if missing else []
         for stack, found in layers.items():
             # A guessed family has one count, which with several stacks may be any one's.
             sizes = self.stack_sizes.get(stack, self.sizes if len(layers) == 1 else None)
             guessed = self.detection.spec.name == UNKNOWN and len(layers) > 1
-            if sizes and sizes.layers and not guessed and sizes.layers != len(found):
+            if sizes and sizes.layers and not (guessed or missing) and sizes.layers != len(found):
                 what = f"{stack} layers" if len(layers) > 1 else "layers"
                 contradictions.append(
                     f"config.json states {sizes.layers} {what} and the tensors have {len(found)}."
@@ -203,6 +221,7 @@ class Opening(TypedDict, total=False):
     cache: bool
     connections: int
     verify: bool
+    partial: bool
 
 
 def open_checkpoint(
@@ -215,6 +234,7 @@ def open_checkpoint(
     cache: bool = False,
     connections: int = DEFAULT_CONNECTIONS,
     verify: bool = False,
+    partial: bool = False,
 ) -> Checkpoint:
     """Open a checkpoint: headers and config now, weights when asked.
 
@@ -228,6 +248,8 @@ def open_checkpoint(
             parts that are needed.
         connections: To the Hub at once, in [1, 64].
         verify: Whether to compare whole files with the Hub's digests first; not for what is streamed.
+        partial: Whether layers, or parts of them, may be missing; else that is an error when matrices are
+            asked for.
 
     Examples:
         >>> with open_checkpoint("demo") as checkpoint:
@@ -241,7 +263,8 @@ def open_checkpoint(
         TransferError: The network or the Hub failed too often.
         QuantizedCheckpointError: It holds codes.
         UnknownFamily: `family` cannot be used.
-        FamilyMismatch: The family does not fit the tensors.
+        FamilyMismatch: The family does not fit the tensors. What is found when they are given their roles,
+            such as layers that are missing, is raised by the first use of `matrices` and what needs them.
     """
     spec = load_family(family) if isinstance(family, str) else family
     reading = Reading(
@@ -253,6 +276,7 @@ def open_checkpoint(
         verify=verify,
     )
     with ExitStack() as to_close:
-        checkpoint = Checkpoint(to_close.enter_context(open_source(source, reading)), spec)
+        opened = to_close.enter_context(open_source(source, reading))
+        checkpoint = Checkpoint(opened, spec, partial=partial)
         to_close.pop_all()  # all is well: it stays open
     return checkpoint

@@ -20,6 +20,7 @@ import yaml
 
 import weightscope
 from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint, write_gpt2
+from tests.families.made_up import llama
 from weightscope.cli import main
 from weightscope.report import JOURNAL_FILE
 from weightscope.table import KEY_COLUMNS
@@ -183,8 +184,36 @@ def fused_weight_that_does_not_divide(folder: Path) -> None:
 
 def two_copies(folder: Path) -> None:
     tensors = gpt2_tensors()
-    tensors["transformer.h.0.mlp.c_fc.weight"] = tensors["h.0.mlp.c_fc.weight"].clone()
+    tensors["transformer.h.0.mlp.c_fc.weight"] = -tensors["h.0.mlp.c_fc.weight"]
     write_checkpoint(folder, tensors, GPT2_CONFIG)
+
+
+def half_of_the_layers(folder: Path) -> None:
+    write_checkpoint(folder, gpt2_tensors(layers=4), {**GPT2_CONFIG, "n_layer": 8})
+
+
+def a_gap(folder: Path) -> None:
+    tensors = {name: tensor for name, tensor in gpt2_tensors(layers=5).items() if not name.startswith("h.2.")}
+    write_checkpoint(folder, tensors)
+
+
+def no_attention_in_one(folder: Path) -> None:
+    tensors = {name: tensor for name, tensor in gpt2_tensors(layers=3).items() if "h.1.attn" not in name}
+    write_checkpoint(folder, tensors, {**GPT2_CONFIG, "n_layer": 3})
+
+
+def two_families(folder: Path) -> None:
+    write_checkpoint(folder, {**gpt2_tensors(), **llama(2, 3)}, {**GPT2_CONFIG, "n_layer": 4})
+
+
+def zeros_before_a_number(folder: Path) -> None:
+    tensors = gpt2_tensors()
+    tensors["h.01.mlp.c_fc.weight"] = -tensors["h.1.mlp.c_fc.weight"]
+    write_checkpoint(folder, tensors, GPT2_CONFIG)
+
+
+def another_width(folder: Path) -> None:
+    write_checkpoint(folder, gpt2_tensors(), {**GPT2_CONFIG, "n_embd": 16})
 
 
 def quantised_by_config(folder: Path) -> None:
@@ -270,6 +299,32 @@ SOURCES: dict[str, tuple[Write, str, Sequence[str], Sequence[str]]] = {
         [],
     ),
     "two copies of a matrix": (two_copies, "FamilyMismatch", ["'transformer.h.0.mlp.c_fc.weight'", "M1"], []),
+    "half of the layers": (
+        half_of_the_layers,
+        "FamilyMismatch",
+        ["Layers 4-7 are missing", "states 8 layers", "--partial"],
+        [],
+    ),
+    "a gap": (a_gap, "FamilyMismatch", ["Layer 2 is missing", "--partial"], []),
+    "a layer without attention": (
+        no_attention_in_one,
+        "FamilyMismatch",
+        ["Layer 1 lacks Q, K, V, O, which other layers have", "--partial"],
+        [],
+    ),
+    "two families": (
+        two_families,
+        "FamilyMismatch",
+        ["'gpt2'", "'h.0.", "'llama'", "'model.layers.2.", "--family"],
+        [],
+    ),
+    "one layer under two numbers": (
+        zeros_before_a_number,
+        "FamilyMismatch",
+        ["'h.01.mlp.c_fc.weight'", "'h.1.mlp.c_fc.weight'", "M1 of layer 1"],
+        [],
+    ),
+    "another width": (another_width, "FamilyMismatch", ["8 columns", "model dimension of 16"], []),
     "quantised by config": (quantised_by_config, QUANTISED, ["awq", "'quantization_config'"], []),
     "quantised by names": (quantised_by_names, QUANTISED, ["GPTQ or AWQ", "'h.0.mlp.c_fc.qweight'"], []),
     "GGUF": (gguf, QUANTISED, ["model-Q4_K_M.gguf"], []),
@@ -423,6 +478,16 @@ FAMILIES: dict[str, tuple[object, str, Sequence[str]]] = {
         "FamilyMismatch",
         ["'x'", "None of its layer templates"],
     ),
+    "a template that matches nothing": (
+        {"name": "x", "patterns": [PATTERN, {"template": "h.{layer}.mlp.proj.weight", "group": "M2"}]},
+        "FamilyMismatch",
+        ["'h.{layer}.mlp.proj.weight'", "nearest is 'h.0.mlp.c_proj.weight'"],
+    ),
+    "two templates for a tensor": (
+        {"name": "x", "patterns": [PATTERN, {"template": "h.1.mlp.c_fc.weight", "group": "G"}]},
+        "FamilyMismatch",
+        ["'h.1.mlp.c_fc.weight'", "'h.{layer}.mlp.c_fc.weight' (M1)", "(G)"],
+    ),
     "no patterns": ({"name": "x"}, "UnknownFamily", ["patterns"]),
     "empty": ("", "UnknownFamily", ["the file"]),
     "text": ("just text", "UnknownFamily", ["the file"]),
@@ -567,6 +632,23 @@ def test_without_a_config_it_works_and_says_so(tmp_path: Path, run: Run) -> None
     assert note in json.loads((tmp_path / "without" / "summary.json").read_text())["notes"]
     assert run("analyze", model, "--quiet").stderr == ""
     assert note in json.loads(run("inspect", model, "--json").stdout)["notes"]
+
+
+@pytest.mark.parametrize("write", [half_of_the_layers, a_gap, no_attention_in_one])
+def test_what_is_there_is_analysed_if_that_is_what_is_wanted(write: Write, tmp_path: Path, run: Run) -> None:
+    write(tmp_path / "model")
+    whole = run(
+        "analyze", tmp_path / "model", "--partial", "--strict", "--no-plots", "--out", tmp_path / "out"
+    )
+    assert whole.code == 0
+    assert re.search(r"note: Layers? .* (are missing: |is missing: |lacks )", whole.stderr)
+    notes = json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
+    assert any(note in whole.stderr for note in notes if note.startswith("Layer"))
+    assert (
+        "missing" in (told := run("inspect", tmp_path / "model", "--partial")).stderr
+        or "lacks" in told.stderr
+    )
+    assert told.code == 0
 
 
 def test_a_layer_number_beyond_all_integers(tmp_path: Path, run: Run) -> None:

@@ -34,6 +34,9 @@ NEOX = fused("gpt_neox.layers.0.attention.query_key_value", 3 * D, "gpt_neox.lay
 FALCON_MHA = fused("h.0.self_attention.query_key_value", 3 * D, "h.0.self_attention.dense")
 CODEGEN = fused("h.0.attn.qkv_proj", 3 * D, "h.0.attn.out_proj")
 BIGCODE = fused("h.0.attn.c_attn", 3 * D, "h.0.attn.c_proj")
+GPT2 = {"h.0.attn.c_attn.weight": torch.randn(D, 3 * D), "h.0.attn.c_proj.weight": torch.randn(D, D)}
+GATED = {"model.layers.0.mlp.gate_up_proj.weight": torch.randn(2 * INNER, D),
+         "model.layers.0.mlp.down_proj.weight": torch.randn(D, INNER)}  # fmt: skip
 COUNTS = {"num_attention_heads": HEADS, "num_key_value_heads": KV}
 
 
@@ -76,6 +79,41 @@ CONTRADICTIONS = {
         "make 6 key and value heads, and the config says 1",
     ),
     "codegen": (CODEGEN, {"model_type": "codegen", "n_head": HEADS}, "do not divide into four"),
+    "codegen, no thirds": (
+        {**CODEGEN, "h.0.attn.qkv_proj.weight": torch.randn(70, D)}, {"model_type": "codegen"}, "three equal"
+    ),
+    "gpt2, thirds": (
+        {**GPT2, "h.0.attn.c_proj.weight": torch.randn(20, D)}, {"model_type": "gpt2"},
+        "A third of the rows is 24, and the attention output reads 20",
+    ),
+    "gpt2, no thirds": (
+        {**GPT2, "h.0.attn.c_attn.weight": torch.randn(D, 70)}, {"model_type": "gpt2"}, "three equal parts"
+    ),
+    "fused, no heads and no output": (
+        {k: v for k, v in PHI3.items() if "qkv" in k}, {"model_type": "phi3"}, "How many heads there are"
+    ),
+    "groups, no heads": (FALCON_MHA, {"model_type": "falcon", "multi_query": False}, "How many heads there"),
+    "groups, neither key heads nor output": (
+        {k: v for k, v in FALCON_MHA.items() if "query" in k},
+        {"model_type": "falcon", "num_attention_heads": HEADS}, "told neither by the config nor by O",
+    ),
+    "fused gate": (
+        {**GATED, "model.layers.0.mlp.gate_up_proj.weight": torch.randn(2 * INNER + 1, D)},
+        {"model_type": "phi3"}, "75 rows do not divide into two halves",
+    ),
+    "fused gate, M2": (
+        {**GATED, "model.layers.0.mlp.gate_up_proj.weight": torch.randn(80, D)}, {"model_type": "phi3"},
+        "M1 has 40 rows, and M2, 'model.layers.0.mlp.down_proj.weight', reads 37 features",
+    ),
+    "gate and M2": (
+        {**apart(), "model.layers.0.mlp.gate_proj.weight": torch.randn(30, D)}, {"model_type": "llama"},
+        "G has 30 rows, and M2",
+    ),
+    "width": (
+        apart(), {"model_type": "llama", "hidden_size": 32},
+        "It has 24 columns, and the config states a model dimension of 32",
+    ),
+    "width, fused": (GPT2, {"model_type": "gpt2", "n_embd": 12}, "model dimension of 12"),
 }  # fmt: skip
 
 
@@ -84,6 +122,22 @@ def test_contradictions_are_errors_of_three_sentences(tmp_path, tensors, config,
     with opened(tmp_path, tensors, config) as checkpoint, pytest.raises(FamilyMismatch, match=found) as error:
         checkpoint.matrices  # noqa: B018
     assert len([part for part in str(error.value).replace("config.json", "config").split(". ") if part]) == 3
+
+
+def test_the_layouts_of_attention_and_gates_are_among_them():
+    types = {model_type for spec in FAMILIES.values() for model_type in spec.model_types}
+    refused = {config["model_type"] for _, config, _ in CONTRADICTIONS.values()}
+    layouts = {
+        pattern.layout
+        for spec in FAMILIES.values()
+        if refused & set(spec.model_types)
+        for pattern in spec.patterns
+    }
+    assert layouts >= {
+        *("contiguous_thirds", "contiguous_qkv", "interleaved_by_head", "interleaved_by_kv_group"),
+        "gate_then_up",
+    }
+    assert refused <= types
 
 
 def test_heads_that_are_stated_and_meaningless_are_passed_over(tmp_path):

@@ -87,9 +87,9 @@ def test_order_of_the_table(tmp_path):
     ]
 
 
-def test_a_layer_count_that_contradicts_the_config_is_said(tmp_path):
-    with opened(tmp_path, gpt2_tensors(), {**GPT2_CONFIG, "n_layer": 4}) as checkpoint:
-        assert "config.json states 4 layers and the tensors have 2." in checkpoint.notes
+def test_more_layers_than_the_config_states_are_said(tmp_path):
+    with opened(tmp_path, gpt2_tensors(layers=4), GPT2_CONFIG) as checkpoint:
+        assert "config.json states 2 layers and the tensors have 4." in checkpoint.notes
 
 
 def test_names_wrapped_by_data_parallel_and_compile(tmp_path):

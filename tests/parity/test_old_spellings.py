@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 import weightscope
 from tests.factories import write_checkpoint
 from tests.parity.cases import CASES
+from tests.parity.formula import by_formula
 from tests.parity.models import FEED_FORWARD, HEADS, HIDDEN, LAYERS, build
 from tests.parity.test_families import assert_same_weights
 
@@ -42,6 +43,7 @@ SPELLINGS = {
 }
 
 
+@by_formula(*(case_of(name).family for name in SPELLINGS))
 @pytest.mark.parametrize(("case", "family", "rename"), [(c, *s) for c, s in SPELLINGS.items()], ids=SPELLINGS)
 def test_other_names(tmp_path, case, family, rename):
     model, folder = rewritten(tmp_path, case_of(case), rename)
@@ -60,6 +62,7 @@ def refined_web(model_type, **keys):
     return config
 
 
+@by_formula("falcon")
 @pytest.mark.parametrize(
     ("case", "config"),
     [
@@ -150,6 +153,7 @@ def test_names_alone_mean_the_same_or_nothing(tmp_path, case):
         assert re.search("names decided", " ".join(checkpoint.notes))
 
 
+@by_formula("phi-msft", "mixformer-sequential", "mpt")
 @pytest.mark.parametrize("kv_heads", [HEADS, 1])
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
 @pytest.mark.parametrize("family", ["phi-msft", "mixformer-sequential", "mpt"])

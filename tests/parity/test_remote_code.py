@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 import weightscope
 from tests.factories import write_checkpoint
+from tests.parity.formula import by_formula
 from tests.parity.models import FEED_FORWARD, HEADS, HIDDEN, LAYERS, VOCABULARY
 from tests.parity.remote_code import REFERENCES, ChatGLMMLP
 from tests.parity.test_wrong_layouts import WRONG, WRONG_GATES, same_split
@@ -48,6 +49,7 @@ def write(folder, family, *, bare=False, config=None):
     return write_checkpoint(folder, tensors, config or reference.config, shards=2)
 
 
+@by_formula(*REFERENCES)
 @pytest.mark.parametrize("bare", [False, True], ids=["with_head", "bare"])
 @pytest.mark.parametrize("family", REFERENCES)
 def test_the_matrices_compute_what_the_code_computes(tmp_path, family, bare):
@@ -137,6 +139,7 @@ def test_chatglm2_without_grouped_queries_is_not_guessed(tmp_path):
 BLOCKS = {4: {}, 8: {"head_dim": 128}}
 
 
+@by_formula("codegen")
 @pytest.mark.parametrize("blocks", BLOCKS)
 def test_codegen2_has_eight_blocks(tmp_path, blocks):
     """By its code, which transformers loads for no model of its own: [query; value; key] in each block."""

@@ -18,6 +18,7 @@ from weightscope.cli.options import (
     FamilyOption,
     JsonOption,
     OutOption,
+    PartialOption,
     RevisionOption,
     SourceArgument,
     SubfolderOption,
@@ -95,6 +96,7 @@ def analyze(
     cache: CacheOption = False,
     connections: ConnectionsOption = DEFAULT_CONNECTIONS,
     verify: VerifyOption = False,
+    partial: PartialOption = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run of the same --out DIR.")
     ] = False,
@@ -151,6 +153,7 @@ def analyze(
             cache=cache,
             connections=connections,
             verify=verify,
+            partial=partial,
         )
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)

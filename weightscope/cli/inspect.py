@@ -9,6 +9,7 @@ from weightscope.cli.options import (
     CacheOption,
     FamilyOption,
     JsonOption,
+    PartialOption,
     RevisionOption,
     SourceArgument,
     SubfolderOption,
@@ -22,6 +23,7 @@ def inspect(
     family: FamilyOption = None,
     allow_pickle: AllowPickleOption = False,
     cache: CacheOption = False,
+    partial: PartialOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Sizes and roles from headers and config alone; no weight is read."""
@@ -35,6 +37,7 @@ def inspect(
         family=family,
         allow_pickle=allow_pickle,
         cache=cache,
+        partial=partial,
     )
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))

@@ -49,6 +49,9 @@ AllowPickleOption = Annotated[
     bool,
     typer.Option("--allow-pickle", help="Also read .bin and .pt files, tensors only (weights_only=True)."),
 ]
+PartialOption = Annotated[
+    bool, typer.Option("--partial", help="Take a checkpoint some of whose layers are missing as it is.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 OutOption = Annotated[
     Path | None,

@@ -37,6 +37,37 @@ def check_heads(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> Non
             )
 
 
+def check_widths(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> None:
+    """Refuse blocks that read another width than the config states, or whose parts do not meet.
+
+    Args:
+        assignment: What each tensor is.
+        sizes: What the config states, by stack.
+
+    Raises:
+        FamilyMismatch: It names a matrix and both sizes.
+    """
+    for block in _blocks(assignment):
+        width = sizes.get(next(iter(block.values())).stack, ConfigSizes()).model_dimension
+        reading = [block[group] for group in (Group.QKV, Group.Q, Group.K, Group.V) if group in block]
+        for matrix in reading:
+            if width is not None and matrix.shape[1] != width:
+                raise FamilyMismatch(
+                    f"{matrix.parameter!r} was read as {matrix.group} of family {assignment.family.name!r}.",
+                    f"It has {matrix.shape[1]} columns, and the config states a model dimension of {width}.",
+                    "Correct config.json, or pass another family with --family.",
+                )
+        for group in (Group.M1, Group.G):
+            if group in block and Group.M2 in block and block[group].shape[0] != block[Group.M2].shape[1]:
+                first, second = block[group], block[Group.M2]
+                raise FamilyMismatch(
+                    f"{first.parameter!r} was read as {group} of family {assignment.family.name!r}.",
+                    f"{group} has {first.shape[0]} rows, and M2, {second.parameter!r}, reads "
+                    f"{second.shape[1]} features.",
+                    "Check that the checkpoint is whole, or pass another family with --family.",
+                )
+
+
 def fits_together(assignment: Assignment) -> bool:
     """Whether every block reads and writes the same width, and its parts meet.
 

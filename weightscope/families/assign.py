@@ -6,7 +6,7 @@ reason. Nothing here reads a weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -64,6 +64,7 @@ def assign(
     spec: FamilySpec,
     sizes: Mapping[str, ConfigSizes],
     tied: Mapping[str, str] | None = None,
+    same: Callable[[TensorInfo, TensorInfo], bool] = lambda one, other: False,
 ) -> Assignment:
     """Give every tensor of two or more dimensions its role.
 
@@ -73,6 +74,7 @@ def assign(
         sizes: What its config states, by stack, for fused layouts and experts. For a stack that is not there
             the family's own serves.
         tied: Other names of tensors in the index, whether the index has them too or not.
+        same: Whether two tensors in one place are copies of each other, bit for bit.
 
     Raises:
         FamilyMismatch: Two tensors claim one place, or a fused weight does not fit its layout.
@@ -109,7 +111,11 @@ def assign(
         if len(index[owner].shape) >= 2:
             info = index.get(name) or index[owner]._replace(name=name, shard="")
             skipped.append(Skipped(tensor=info, reason=f"tied to {owner}", kind="tied"))
-    matrices = _without_duplicates(matrices, spec)
+    matrices, copies = _without_duplicates(matrices, spec, matches, same)
+    skipped.extend(
+        Skipped(tensor=index[name], reason=f"the same weights as {owner}", kind="tied")
+        for name, owner in copies.items()
+    )
     matrices.extend(_stacked_qkv(matrices))
     matrices.sort(key=lambda matrix: matrix.sort_key)
     return Assignment(
@@ -233,30 +239,58 @@ def _stacked(split: Mapping[str, Rows]) -> Rows | None:
     return None if in_order else rows
 
 
-def _without_duplicates(matrices: list[Matrix], spec: FamilySpec) -> list[Matrix]:
-    """The matrices, if no two claim one place; of two guesses that do, the later one is no guess at all."""
+def _without_duplicates(
+    matrices: list[Matrix],
+    spec: FamilySpec,
+    matches: Mapping[str, Match | None],
+    same: Callable[[TensorInfo, TensorInfo], bool],
+) -> tuple[list[Matrix], dict[str, str]]:
+    """The matrices, no two in one place, and the tensors that are copies of another in their place.
+
+    Of two guesses for one place the later one is no guess at all.
+    """
     seen: dict[tuple[object, ...], Matrix] = {}
     settled: list[Matrix] = []
+    copies: dict[str, str] = {}
     without_role: set[str] = set()
+    compared: dict[tuple[TensorInfo, TensorInfo], bool] = {}
     for matrix in matrices:
-        place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
-        alone = matrix.layer is not None and matrix.group not in (Group.OTHER, Group.CONV)
-        if not alone or place not in seen:
-            seen[place] = matrix
+        place = _only_place(matrix, matches)
+        first = matrix if place is None else seen.setdefault(place, matrix)
+        if first is matrix:
             settled.append(matrix)
-        elif spec.name == UNKNOWN:
-            if matrix.parameter not in without_role:  # once, although it may have been split
-                tensor = matrix.slices[0].tensor
-                settled.append(_unmatched(tensor))
-                without_role.add(tensor.name)
+            continue
+        (one,), (other,) = first.slices, matrix.slices
+        pair = (one.tensor, other.tensor)
+        if pair not in compared:
+            compared[pair] = same(*pair)
+        guesses = {match.pattern for info in pair if (match := matches[info.name])}
+        if compared[pair] and (one.rows, one.transposed) == (other.rows, other.transposed):
+            copies[other.tensor.name] = one.tensor.name
+        elif spec.name == UNKNOWN and len(guesses) > 1:
+            if other.tensor.name not in without_role:  # once, although it may have been split
+                settled.append(_unmatched(other.tensor))
+                without_role.add(other.tensor.name)
         else:
+            where = "" if matrix.layer is None else f" of layer {matrix.layer}"
             raise FamilyMismatch(
                 f"The tensors were given their roles by family {spec.name!r}.",
-                f"Both {seen[place].parameter!r} and {matrix.parameter!r} are {matrix.group} of layer "
-                f"{matrix.layer}.",
-                "Remove one copy, or describe the checkpoint in a family file and pass it with --family.",
+                f"Both {first.parameter!r} and {matrix.parameter!r} are {matrix.group}{where}, and not the "
+                "same weights.",
+                "Remove one of them, or describe the checkpoint in a family file and pass it with --family.",
             )
-    return settled
+    used = {part.tensor.name for matrix in settled for part in matrix.slices}
+    return settled, {name: owner for name, owner in copies.items() if name not in used}
+
+
+def _only_place(matrix: Matrix, matches: Mapping[str, Match | None]) -> tuple[object, ...] | None:
+    """What no two may be; outside the layers several share a group, but not a template."""
+    if matrix.layer is not None:
+        alone = matrix.group not in (Group.OTHER, Group.CONV)
+        place = (matrix.stack, matrix.layer, matrix.attention_kind, matrix.group, matrix.expert, matrix.head)
+        return place if alone else None
+    match = matches[matrix.slices[0].tensor.name]
+    return None if match is None else (match.pattern.template, matrix.group, matrix.expert)
 
 
 def _stacked_qkv(matrices: list[Matrix]) -> Iterator[Matrix]:

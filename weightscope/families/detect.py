@@ -11,9 +11,11 @@ from weightscope.errors import FamilyMismatch
 from weightscope.families.agreement import check_heads, fits_together
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
+from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import stack_sizes
 from weightscope.families.spec import FamilySpec, Group, MatrixPattern, NameMatcher
+from weightscope.families.user_family import check_templates
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # Stack, attention kind and group: different names may mean one.
@@ -44,13 +46,14 @@ def detect_family(
         FamilyMismatch: The user's family matches no tensor, or names alone leave more than one meaning.
     """
     if asked is not None:
-        if not _places_found(index, asked):
+        if _has_layers(asked) and not _places_found(index, asked):
             raise FamilyMismatch(
                 f"The family {asked.name!r} was asked for.",
                 f"None of its layer templates matches any of the checkpoint's {len(index)} tensors, "
                 f"such as {next(iter(index), 'none')!r}.",
                 "Leave --family out, or correct the templates.",
             )
+        check_templates(index, asked)
         return Detection(spec=asked)
     model_type = config.get("model_type")
     if of_this_type := [spec for spec in FAMILIES.values() if model_type in spec.model_types]:
@@ -116,7 +119,7 @@ def _one_layer(index: TensorIndex) -> TensorIndex:
 
 
 def _unknown(index: TensorIndex, why: str) -> Detection:
-    spec = guess_family(index)
+    spec, doubts = refined(guess_family(index), index)
     guesses = tuple(dict.fromkeys(map(_guessed, spec.patterns)))
     matcher = NameMatcher(spec)
     mute = [name for name, info in index.items() if len(info.shape) == 2 and not matcher.match(name)]
@@ -125,7 +128,7 @@ def _unknown(index: TensorIndex, why: str) -> Detection:
     )
     return Detection(
         spec=spec,
-        notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.", *unguessed),
+        notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.", *doubts, *unguessed),
         guesses=guesses,
     )
 
@@ -143,6 +146,10 @@ def _guessed(pattern: MatrixPattern) -> str:
 
 def _places(pattern: MatrixPattern, spec: FamilySpec) -> set[_Place]:
     return {(pattern.stack or spec.stack, pattern.attention_kind, group) for group in pattern.groups}
+
+
+def _has_layers(spec: FamilySpec) -> bool:
+    return any("{layer}" in pattern.template for pattern in spec.patterns)
 
 
 def _places_found(index: TensorIndex, spec: FamilySpec) -> set[_Place]:

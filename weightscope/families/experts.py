@@ -1,13 +1,13 @@
-"""Mixtures of experts: where one tensor holds all experts of a layer, and whether all of them are there."""
+"""Mixtures of experts: where one tensor holds all experts of a layer, and how many a layer has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from weightscope.checkpoints.header import TensorInfo, piece_of
 from weightscope.errors import FamilyMismatch
 from weightscope.families.matrix import Matrix
-from weightscope.families.spec import FEED_FORWARD_GROUPS
+from weightscope.families.spec import Group
 
 # The largest layers have some thousands; a shape may say anything.
 _MOST_EXPERTS = 100_000
@@ -51,7 +51,7 @@ def experts_of(info: TensorInfo, family: str, *, stated: int | None, routed: int
 
 
 def check_experts(matrices: Iterable[Matrix], family: str, *, stated: int | None) -> None:
-    """Refuse a layer that lacks some of its experts.
+    """Refuse a layer with more experts than the config states; whether all are there is `wholeness.py`'s.
 
     Args:
         matrices: Of a whole checkpoint.
@@ -59,30 +59,22 @@ def check_experts(matrices: Iterable[Matrix], family: str, *, stated: int | None
         stated: How many experts the config says there are.
 
     Raises:
-        FamilyMismatch: One is not there, or more than the config states.
+        FamilyMismatch: There are more.
     """
-    for (stack, layer), numbers in _numbers(matrices):
-        most = stated or 1 + max(max(found) for found in numbers.values())
-        for group, found in numbers.items():
-            if len(found) < most:
-                missing = next(number for number in range(most) if number not in found)
-                problem = f"Of {most} experts it has {len(found)} in {group}; number {missing} is not there."
-            elif len(found) > most:
-                problem = f"It has {len(found)} experts in {group}, and the config says {most}."
-            else:
-                continue
+    for (stack, layer), experts in numbered_experts(matrices).items():
+        if stated is not None and len(experts) > stated:
             raise FamilyMismatch(
                 f"The experts of layer {layer} of the {stack} were read as family {family!r}.",
-                problem,
-                "Fetch the checkpoint again, or correct the number of experts in config.json.",
+                f"It has {len(experts)} experts, and the config says {stated}.",
+                "Correct config.json, or pass another family with --family.",
             )
 
 
-def _numbers(matrices: Iterable[Matrix]) -> Iterator[tuple[tuple[str, int], dict[str, set[int]]]]:
-    """For each layer with numbered experts their numbers, by group."""
-    layers: dict[tuple[str, int], dict[str, set[int]]] = {}
+def numbered_experts(matrices: Iterable[Matrix]) -> dict[tuple[str, int], dict[int, set[Group]]]:
+    """For each layer with experts the roles that each of them has, by its number."""
+    layers: dict[tuple[str, int], dict[int, set[Group]]] = {}
     for matrix in matrices:
-        if matrix.expert.isdecimal() and matrix.layer is not None and matrix.group in FEED_FORWARD_GROUPS:
-            groups = layers.setdefault((matrix.stack, matrix.layer), {})
-            groups.setdefault(matrix.group, set()).add(int(matrix.expert))
-    yield from layers.items()
+        if matrix.expert.isdecimal() and matrix.layer is not None:
+            experts = layers.setdefault((matrix.stack, matrix.layer), {})
+            experts.setdefault(int(matrix.expert), set()).add(matrix.group)
+    return layers

@@ -23,22 +23,34 @@ def load_family(name_or_path: str) -> FamilySpec:
         is_name = True
     if name_or_path in FAMILIES or is_name:
         return get_family(name_or_path)
+    try:
+        return parse_family(_text_of(path), path)
+    except OSError as error:
+        raise _refused(path, f"It cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # no UTF-8
+        raise _refused(path, f"It is not YAML: {' '.join(str(error).split())[:160]}.") from None
+
+
+def parse_family(text: str, path: Path) -> FamilySpec:
+    """A family from the text of a YAML file.
+
+    Raises:
+        UnknownFamily: It is no YAML, or has other fields.
+    """
     import pydantic
     import yaml
 
     try:
-        content: Any = yaml.safe_load(_text_of(path))
+        content: Any = yaml.safe_load(text)
         return pydantic.TypeAdapter(FamilySpec).validate_python(content)
     except UnknownFamily:
         raise
-    except OSError as error:
-        raise _refused(path, f"It cannot be read: {error.strerror}.") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
         raise _refused(path, f"At {where}: {first['msg']}{more}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, a date that is none, too deep
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, too deep
         raise _refused(path, f"It is not YAML: {' '.join(str(error).split())[:160]}.") from None
 
 

@@ -59,8 +59,9 @@ def guess_family(index: TensorIndex) -> FamilySpec:
     conv1d = any(_is_wide_c_attn(info) for info in index.values())
     patterns: dict[str, MatrixPattern] = {}
     ignored: dict[str, IgnoredPattern] = {}
+    convolutions: list[str] = []
     for info in index.values():
-        if len(info.shape) < 2 or len(patterns) + len(ignored) >= _MOST_TEMPLATES:
+        if len(info.shape) < 2 or len(patterns) + len(ignored) + len(convolutions) >= _MOST_TEMPLATES:
             continue
         template = _template(info.name)
         if re.search(r"\.(masked_)?bias$|mask$", info.name):
@@ -69,8 +70,7 @@ def guess_family(index: TensorIndex) -> FamilySpec:
             ignored[template] = IgnoredPattern(template=template, reason=reason, trained=True)
         elif len(info.shape) > 2:
             if is_convolution(index, info):  # what is numbered around it are seldom blocks of a transformer
-                name = _plain(info.name)
-                patterns[name] = MatrixPattern(template=name, group=Group.CONV)
+                convolutions.append(_plain(info.name))
         elif role := of_torch.get(info.name) or _fused_keys(info) or _role(info.name):
             leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
             earlier = patterns.get(template)
@@ -82,6 +82,9 @@ def guess_family(index: TensorIndex) -> FamilySpec:
                 layout=role.layout if earlier is None or earlier.layout == role.layout else None,
                 stack=_stack(info.name) or role.stack,
             )
+    for name in convolutions:
+        if _template(name) not in patterns:  # else what is called so elsewhere is none
+            patterns[name] = MatrixPattern(template=name, group=Group.CONV)
     return FamilySpec(
         name=UNKNOWN,
         patterns=tuple(patterns.values()),
@@ -124,6 +127,9 @@ def _role(name: str) -> Role | None:
 
 
 def _stack(name: str) -> str:
+    # What a layer's parts are called says nothing: a decoder has encoder_attn.
+    if layer := _LAYER.search(name):
+        name = name[: layer.end(1)]
     for stack, mark in (
         ("vision", "vision"),
         ("text", "text_model"),

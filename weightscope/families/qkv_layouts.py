@@ -18,7 +18,7 @@ def _checked_counts(rows: int, counts: HeadCounts) -> tuple[int, int, int]:
     heads, kv_heads = counts.heads, counts.kv_heads or counts.heads
     if counts.query_rows is None:
         head_dim, rest = divmod(rows, heads + 2 * kv_heads)
-        if rest:
+        if rest or not head_dim:
             raise LayoutError(
                 f"{rows} rows do not divide into {heads} query and 2 x {kv_heads} key and value heads."
             )
@@ -52,7 +52,7 @@ def contiguous_thirds(rows: int, counts: HeadCounts) -> dict[str, Rows]:
 
 
 def _third(rows: int, counts: HeadCounts) -> int:
-    if rows % 3:
+    if rows % 3 or not rows:
         raise LayoutError(f"{rows} rows do not divide into three equal parts.")
     if counts.query_rows not in (None, rows // 3):
         raise LayoutError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -50,6 +50,9 @@ SIZES = (
 )
 # What a config may state by true or false; see `read_sizes`.
 FLAGS = ("multi_query", "grouped_queries")
+# `forward pass`: fused weights are what a model of transformers does with them; `modules`: its modules' own
+# weights; `formula`: transformers cannot load it, and the tests put its weights together themselves.
+Verified = Literal["forward pass", "modules", "formula", "not verified"]
 _PLACEHOLDERS = {"prefix", "layer", "expert"}
 
 
@@ -195,6 +198,11 @@ class FamilySpec:
     heads) and `grouped_queries` (as many as it states, else it states nothing to go by)."""
     head_norm: str = ""
     """Template of a vector with one element for each row of a query head, if heads are normalised by one."""
+    # How it was verified is no part of what it says of a checkpoint, hence of no account in comparisons.
+    verified: Verified = field(default="not verified", compare=False)
+    """How the tests verify it: tests/parity/test_verified.py holds this against them."""
+    formula: tuple[str, ...] = field(default=(), compare=False)
+    """Its spellings that transformers does not write, put together by formula in the tests."""
     reference: str = ""
     """Where the names were read: a URL or a file, and the date."""
 
@@ -229,6 +237,13 @@ class Match:
     expert: int | None
     """What stood for `{expert}`."""
 
+    @property
+    def meaning(self) -> MatrixPattern | str:
+        """What the pattern says but for its template; two matches of one name should not differ in it."""
+        if isinstance(self.pattern, IgnoredPattern):
+            return "ignored"
+        return replace(self.pattern, template="any")
+
 
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
@@ -256,7 +271,14 @@ class NameMatcher:
                 self._candidates.setdefault(key, []).append((re.compile(regex), pattern))
 
     def match(self, name: str) -> Match | None:
-        """What the name means, or None."""
+        """What the name means, or None; of several templates the first decides."""
+        return next(self._matches(name), None)
+
+    def matches(self, name: str) -> list[Match]:
+        """What the name means by each template that it fits."""
+        return list(self._matches(name))
+
+    def _matches(self, name: str) -> Iterator[Match]:
         name = without_wrappers(name)
         for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
             if found := regex.fullmatch(name):
@@ -264,9 +286,8 @@ class NameMatcher:
                 layer = int(numbers["layer"]) - self._first_layer if numbers.get("layer") else None
                 if layer is not None and layer < 0:
                     continue
-                return Match(
+                yield Match(
                     pattern=pattern,
                     layer=None if getattr(pattern, "outside", False) else layer,
                     expert=int(numbers["expert"]) if numbers.get("expert") else None,
                 )
-        return None

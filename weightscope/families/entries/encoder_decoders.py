@@ -67,6 +67,7 @@ T5 = FamilySpec(
     stack="encoder",
     config_keys={"layers": "num_layers", "head_dim": "d_kv"},
     stack_keys={"decoder": {"layers": "num_decoder_layers"}},
+    verified="modules",
     reference="transformers/models/t5/modeling_t5.py, mt5 and umt5, v5.23",
 )
 
@@ -102,6 +103,7 @@ BART = FamilySpec(
     copies=_COPIES,
     stack="encoder",
     stack_keys=_BART_KEYS,
+    verified="modules",
     reference="transformers/models/bart/modeling_bart.py, v5.23",
 )
 
@@ -119,5 +121,6 @@ WHISPER = FamilySpec(
     copies=(CopyPattern(template="proj_out.weight", of=(_SHARED[2],), unless=_TIED),),
     stack="encoder",
     stack_keys=_BART_KEYS,
+    verified="modules",
     reference="transformers/models/whisper/modeling_whisper.py, v5.23",
 )

@@ -38,6 +38,7 @@ BERT = FamilySpec(
     patterns=(*_BERT_LAYER, matrix("cls.predictions.decoder.weight", Group.UNEMBEDDING)),
     ignored=_BERT_BUFFERS,
     stack="encoder",
+    verified="modules",
     reference="transformers/models/bert/modeling_bert.py, v5.23",
 )
 
@@ -48,6 +49,7 @@ ROBERTA = FamilySpec(
     patterns=(*_BERT_LAYER, matrix("lm_head.decoder.weight", Group.UNEMBEDDING)),
     ignored=_BERT_BUFFERS,
     stack="encoder",
+    verified="modules",
     reference="transformers/models/roberta/modeling_roberta.py, v5.23",
 )
 
@@ -59,6 +61,7 @@ XLM_ROBERTA = FamilySpec(
     patterns=(*_BERT_LAYER, matrix("lm_head.decoder.weight", Group.UNEMBEDDING)),
     ignored=_BERT_BUFFERS,
     stack="encoder",
+    verified="modules",
     reference="transformers/models/xlm_roberta/modeling_xlm_roberta.py, v5.23",
 )
 
@@ -86,6 +89,8 @@ DISTILBERT = FamilySpec(
     ),
     ignored=_BERT_BUFFERS,
     stack="encoder",
+    verified="modules",
+    formula=("no prefix, beside a head",),
     reference="transformers/models/distilbert/modeling_distilbert.py, v5.23",
 )
 
@@ -113,6 +118,7 @@ ALBERT = FamilySpec(
     ignored=_BERT_BUFFERS,
     stack="encoder",
     config_keys={"layers": "num_hidden_groups"},
+    verified="modules",
     reference="transformers/models/albert/modeling_albert.py, v5.23",
 )
 
@@ -124,6 +130,7 @@ ELECTRA = FamilySpec(
     patterns=(*_BERT_LAYER, matrix("generator_lm_head.weight", Group.UNEMBEDDING)),
     ignored=_BERT_BUFFERS,
     stack="encoder",
+    verified="modules",
     reference="transformers/models/electra/modeling_electra.py, v5.23",
 )
 
@@ -145,6 +152,7 @@ DEBERTA = FamilySpec(
     ),
     ignored=_BERT_BUFFERS,
     stack="encoder",
+    verified="forward pass",
     reference="transformers/models/deberta/modeling_deberta.py, v5.23",
 )
 
@@ -168,6 +176,8 @@ DEBERTA_V2 = FamilySpec(
     ),
     ignored=_BERT_BUFFERS,
     stack="encoder",
+    verified="modules",
+    formula=("the prefix module., of DataParallel",),
     reference="transformers/models/deberta_v2/modeling_deberta_v2.py, v5.23",
 )
 
@@ -187,5 +197,6 @@ MODERNBERT = FamilySpec(
     ),
     ignored=buffers("{prefix}layers.{layer}.attn.", "rotary_emb.inv_freq", reason="rotary frequencies"),
     stack="encoder",
+    verified="forward pass",
     reference="transformers/models/modernbert/modeling_modernbert.py, v5.23",
 )

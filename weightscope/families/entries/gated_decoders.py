@@ -47,6 +47,7 @@ LLAMA = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/llama/modeling_llama.py, v5.23",
 )
 
@@ -56,6 +57,8 @@ MISTRAL = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
+    formula=("no prefix, beside a head",),
     reference="transformers/models/mistral/modeling_mistral.py, v5.23",
 )
 
@@ -65,6 +68,7 @@ QWEN2 = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/qwen2/modeling_qwen2.py, v5.23",
 )
 
@@ -75,6 +79,7 @@ QWEN3 = FamilySpec(
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
     head_norm=_HEAD_NORM,
+    verified="modules",
     reference="transformers/models/qwen3/modeling_qwen3.py, v5.23",
 )
 
@@ -84,6 +89,7 @@ GEMMA = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/gemma/modeling_gemma.py, v5.23",
 )
 
@@ -93,6 +99,7 @@ GEMMA2 = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/gemma2/modeling_gemma2.py, v5.23",
 )
 
@@ -118,6 +125,8 @@ GEMMA3 = FamilySpec(
     ignored=LLAMA_BUFFERS,
     stack_keys={"vision": nested_sizes("vision_config")},
     head_norm=_HEAD_NORM,
+    verified="modules",
+    formula=("the prefix language_model.model.",),
     reference="transformers/models/gemma3/modeling_gemma3.py, siglip/modeling_siglip.py, v5.23",
 )
 
@@ -127,6 +136,7 @@ STABLELM = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/stablelm/modeling_stablelm.py, v5.23",
 )
 
@@ -136,6 +146,7 @@ OLMO2 = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/olmo2/modeling_olmo2.py, v5.23",
 )
 
@@ -145,6 +156,7 @@ COHERE2 = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/cohere2/modeling_cohere2.py, v5.23",
 )
 
@@ -154,6 +166,7 @@ GRANITE = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/granite/modeling_granite.py, v5.23",
 )
 
@@ -163,6 +176,7 @@ SMOLLM3 = FamilySpec(
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
+    verified="modules",
     reference="transformers/models/smollm3/modeling_smollm3.py, v5.23",
 )
 
@@ -179,6 +193,7 @@ PHI3 = FamilySpec(
         *ENDS,
     ),
     ignored=LLAMA_BUFFERS,
+    verified="forward pass",
     reference="transformers/models/phi3/modeling_phi3.py, v5.23",
 )
 
@@ -193,5 +208,6 @@ GLM4 = FamilySpec(
         *ENDS,
     ),
     ignored=LLAMA_BUFFERS,
+    verified="forward pass",
     reference="transformers/models/glm4/modeling_glm4.py, v5.23",
 )

@@ -51,6 +51,7 @@ GPT2 = FamilySpec(
         *_MASKS,
         *buffers("{prefix}h.{layer}.crossattention.", "bias", "masked_bias", reason=MASK),
     ),
+    verified="forward pass",
     reference="transformers/models/gpt2/modeling_gpt2.py, v5.23; the Hub's files have no prefix",
 )
 
@@ -66,6 +67,8 @@ OPENAI_GPT = FamilySpec(
         _HEAD,
     ),
     ignored=_MASKS,
+    verified="forward pass",
+    formula=("no prefix, beside a head",),
     reference="transformers/models/openai/modeling_openai.py, v5.23; the Hub's files have no prefix",
 )
 
@@ -86,6 +89,7 @@ GPT_BIGCODE = FamilySpec(
     ),
     ignored=_MASKS,
     config_flags={"multi_query": "multi_query"},
+    verified="forward pass",
     reference="transformers/models/gpt_bigcode/modeling_gpt_bigcode.py, v5.23",
 )
 
@@ -113,6 +117,7 @@ GPTJ = FamilySpec(
         *_MASKS,
         *buffers("{prefix}h.{layer}.attn.", "embed_positions", reason="rotary position table"),
     ),
+    verified="modules",
     reference="transformers/models/gptj/modeling_gptj.py, v5.23",
 )
 
@@ -138,6 +143,7 @@ GPT_NEO = FamilySpec(
         _HEAD,
     ),
     ignored=buffers("{prefix}h.{layer}.attn.attention.", "bias", "masked_bias", reason=MASK),
+    verified="modules",
     reference="transformers/models/gpt_neo/modeling_gpt_neo.py, v5.23",
 )
 
@@ -156,6 +162,8 @@ CODEGEN = FamilySpec(
         _HEAD,
     ),
     ignored=buffers("{prefix}h.{layer}.attn.", "causal_mask", "bias", "masked_bias", reason=MASK),
+    verified="forward pass",
+    formula=("CodeGen2's eight blocks",),
     reference="transformers/models/codegen/modeling_codegen.py, v5.23; Salesforce/codegen2-1B's own "
     "modeling_codegen.py and config.json, 2023-05",
 )

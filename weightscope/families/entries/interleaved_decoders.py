@@ -25,6 +25,8 @@ GPT_NEOX = FamilySpec(
         *buffers("{prefix}layers.{layer}.attention.", "bias", "masked_bias", reason=MASK),
         *buffers("{prefix}layers.{layer}.attention.", "rotary_emb.inv_freq", reason=FREQUENCIES),
     ),
+    verified="forward pass",
+    formula=("the head named lm_head",),
     reference="transformers/models/gpt_neox/modeling_gpt_neox.py, v5.23",
 )
 
@@ -43,6 +45,8 @@ BLOOM = FamilySpec(
         matrix("lm_head.weight", Group.UNEMBEDDING),
     ),
     config_keys={"model_dimension": "n_embed"},
+    verified="forward pass",
+    formula=("no prefix, beside a head",),
     reference="transformers/models/bloom/modeling_bloom.py, v5.23; the Hub's files have no prefix",
 )
 
@@ -68,6 +72,8 @@ FALCON = FamilySpec(
         *buffers("{prefix}h.{layer}.self_attention.", "maybe_rotary.inv_freq", reason=FREQUENCIES),
     ),
     config_flags={"multi_query": "multi_query", "grouped_queries": "new_decoder_architecture"},
+    verified="forward pass",
+    formula=("RefinedWeb's config keys",),
     reference="transformers/models/falcon/modeling_falcon.py, v5.23; RefinedWeb's config keys not run here",
 )
 
@@ -86,5 +92,6 @@ PERSIMMON = FamilySpec(
         matrix("lm_head.weight", Group.UNEMBEDDING),
     ),
     ignored=buffers("{prefix}layers.{layer}.self_attn.", "rotary_emb.inv_freq", reason=FREQUENCIES),
+    verified="forward pass",
     reference="transformers/models/persimmon/modeling_persimmon.py, v5.23",
 )

@@ -47,6 +47,7 @@ MIXTRAL = FamilySpec(
         *ENDS,
     ),
     ignored=LLAMA_BUFFERS,
+    verified="forward pass",
     reference="transformers/models/mixtral/modeling_mixtral.py, v5.23",
 )
 
@@ -61,6 +62,7 @@ QWEN2_MOE = FamilySpec(
         *ENDS,
     ),
     ignored=LLAMA_BUFFERS,
+    verified="forward pass",
     reference="transformers/models/qwen2_moe/modeling_qwen2_moe.py, v5.23",
 )
 
@@ -75,6 +77,7 @@ QWEN3_MOE = FamilySpec(
         *ENDS,
     ),
     head_norm=_LAYER + "self_attn.q_norm.weight",
+    verified="forward pass",
     reference="transformers/models/qwen3_moe/modeling_qwen3_moe.py, v5.23",
 )
 
@@ -105,6 +108,7 @@ QWEN3_NEXT = FamilySpec(
         *ENDS,
     ),
     head_norm=_LAYER + "self_attn.q_norm.weight",
+    verified="forward pass",
     reference="transformers/models/qwen3_next/modeling_qwen3_next.py, v5.23; mtp.* from the Hub's index",
 )
 
@@ -131,6 +135,7 @@ DBRX = FamilySpec(
         "feed_forward_dimension": "ffn_config.ffn_hidden_size",
         "experts": "ffn_config.moe_num_experts",
     },
+    verified="forward pass",
     reference="transformers/models/dbrx/modeling_dbrx.py, v5.23",
 )
 
@@ -157,6 +162,7 @@ GPT_OSS = FamilySpec(
         )
         for name in ("gate_up_proj", "down_proj")
     ),
+    verified="forward pass",
     reference="transformers/models/gpt_oss/modeling_gpt_oss.py, v5.23",
 )
 
@@ -182,6 +188,7 @@ JAMBA = FamilySpec(
         matrix(_LAYER + "mamba.A_log", Group.OTHER),
         *ENDS,
     ),
+    verified="forward pass",
     reference="transformers/models/jamba/modeling_jamba.py, v5.23",
 )
 
@@ -207,6 +214,7 @@ LLAMA4 = FamilySpec(
         matrix("language_model.lm_head.weight", Group.UNEMBEDDING),
     ),
     config_keys={"feed_forward_dimension": "intermediate_size_mlp"},
+    verified="forward pass",
     reference="transformers/models/llama4/modeling_llama4.py, v5.23",
 )
 
@@ -242,6 +250,7 @@ DEEPSEEK_V3 = FamilySpec(
     ),
     stack_beyond="mtp",
     config_keys={"head_dim": ""},
+    verified="forward pass",
     reference="transformers/models/deepseek_v3/modeling_deepseek_v3.py, v5.23; the block of further tokens "
     "from the Hub's index",
 )

@@ -21,6 +21,7 @@ PHI = FamilySpec(
         ),
         *_ENDS,
     ),
+    verified="modules",
     reference="transformers/models/phi/modeling_phi.py, v5.23",
 )
 
@@ -36,6 +37,7 @@ PHI_MSFT = FamilySpec(
         matrix("lm_head.linear.weight", Group.UNEMBEDDING),
     ),
     ignored=buffers("{prefix}h.{layer}.mixer.", "rotary_emb.inv_freq", reason=FREQUENCIES),
+    verified="formula",
     reference="microsoft/phi-2, modeling_phi.py before 2024-01 (MHA with Wqkv); layout not run here",
 )
 
@@ -51,6 +53,7 @@ MIXFORMER = FamilySpec(
     ),
     ignored=buffers("layers.{layer}.mixer.", "rotary_emb.inv_freq", reason=FREQUENCIES),
     first_layer=1,
+    verified="formula",
     reference="microsoft/phi-1_5, modeling_mixformer_sequential.py, 2023-09; layout not run here",
 )
 
@@ -67,6 +70,7 @@ NEMOTRON = FamilySpec(
         *_ENDS,
     ),
     ignored=_ROTARY,
+    verified="modules",
     reference="transformers/models/nemotron/modeling_nemotron.py, v5.23",
 )
 
@@ -83,6 +87,7 @@ STARCODER2 = FamilySpec(
         *_ENDS,
     ),
     ignored=_ROTARY,
+    verified="modules",
     reference="transformers/models/starcoder2/modeling_starcoder2.py, v5.23",
 )
 
@@ -99,6 +104,8 @@ OPT = FamilySpec(
         matrix("{prefix}embed_positions.weight", Group.POSITION),
         *_ENDS,
     ),
+    verified="modules",
+    formula=("no prefix model., beside a head",),
     reference="transformers/models/opt/modeling_opt.py, v5.23; the Hub's oldest files start at decoder",
 )
 
@@ -119,5 +126,7 @@ MPT = FamilySpec(
     ),
     ignored=buffers("{prefix}", "attn_bias", reason=MASK),
     config_keys={"kv_heads": "attn_config.kv_n_heads"},
+    verified="forward pass",
+    formula=("grouped queries, as llm-foundry writes them",),
     reference="transformers/models/mpt/modeling_mpt.py, v5.23; attn_config.kv_n_heads is llm-foundry's",
 )

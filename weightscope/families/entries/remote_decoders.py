@@ -27,6 +27,7 @@ QWEN = FamilySpec(
         *buffers("{prefix}", "rotary_emb.inv_freq", reason=FREQUENCIES),
     ),
     config_keys={"head_dim": "kv_channels"},
+    verified="formula",
     reference="Qwen/Qwen-7B, modeling_qwen.py (QWenAttention, QWenMLP), 2023-11; layout not run here",
 )
 
@@ -50,6 +51,7 @@ INTERNLM2 = FamilySpec(
         matrix("output.weight", Group.UNEMBEDDING),
     ),
     ignored=buffers("{prefix}layers.{layer}.attention.", "rotary_emb.inv_freq", reason=FREQUENCIES),
+    verified="formula",
     reference="internlm/internlm2-7b, modeling_internlm2.py (InternLM2Attention), 2024-02; not run here",
 )
 
@@ -82,6 +84,7 @@ BAICHUAN = FamilySpec(
         ),
         *buffers("{prefix}", "future_mask", reason=MASK),
     ),
+    verified="formula",
     reference="baichuan-inc/Baichuan2-13B-Chat, modeling_baichuan.py, 2023-09; layout not run here",
 )
 
@@ -112,6 +115,7 @@ CHATGLM = FamilySpec(
         *buffers("{prefix}", "rotary_emb.inv_freq", reason=FREQUENCIES),
     ),
     config_keys={"feed_forward_dimension": "inner_hidden_size"},
+    verified="formula",
     reference="THUDM/chatglm-6b, modeling_chatglm.py (SelfAttention, GLU), 2023-04; layout not run here",
 )
 
@@ -141,6 +145,7 @@ CHATGLM2 = FamilySpec(
         "vocabulary": "padded_vocab_size",
     },
     config_flags={"grouped_queries": "multi_query_attention"},
+    verified="formula",
     reference="THUDM/chatglm2-6b, modeling_chatglm.py (SelfAttention, MLP), 2023-07; layout not run here",
 )
 
@@ -177,5 +182,6 @@ CONSOLIDATED = FamilySpec(
         *buffers("layers.{layer}.attention.", "inner_attention.rope.freqs", reason=FREQUENCIES),
     ),
     config_keys={"kv_heads": "n_kv_heads", "experts": "moe.num_experts"},
+    verified="formula",
     reference="mistralai/Mistral-7B-v0.3, consolidated.safetensors; meta-llama/llama, model.py; not run here",
 )

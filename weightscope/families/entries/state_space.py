@@ -20,5 +20,6 @@ MAMBA = FamilySpec(
         matrix("{prefix}embedding.weight", Group.EMBEDDING),
         matrix("lm_head.weight", Group.UNEMBEDDING),
     ),
+    verified="modules",
     reference="transformers/models/mamba/modeling_mamba.py, v5.23; state-spaces/mamba-130m for embedding",
 )

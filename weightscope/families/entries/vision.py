@@ -63,6 +63,7 @@ VIT = FamilySpec(
         matrix("{prefix}embeddings.position_embeddings", Group.POSITION),
     ),
     stack="vision",
+    verified="modules",
     reference="transformers/models/vit/modeling_vit.py and conversion_mapping.py, v5.23",
 )
 
@@ -76,6 +77,7 @@ CLIP = FamilySpec(
     ),
     stack="text",
     stack_keys={"text": nested_sizes("text_config"), "vision": nested_sizes("vision_config")},
+    verified="modules",
     reference="transformers/models/clip/modeling_clip.py, v5.23",
 )
 
@@ -87,6 +89,7 @@ CLIP_TEXT = FamilySpec(
     patterns=_text_tower("{prefix}"),
     ignored=buffers("{prefix}embeddings.", "position_ids", reason=POSITION_IDS),
     stack="text",
+    verified="modules",
     reference="transformers/models/clip/modeling_clip.py, v5.23",
 )
 
@@ -97,6 +100,7 @@ CLIP_VISION = FamilySpec(
     patterns=vision_tower("{prefix}"),
     ignored=buffers("{prefix}embeddings.", "position_ids", reason=POSITION_IDS),
     stack="vision",
+    verified="modules",
     reference="transformers/models/clip/modeling_clip.py, v5.23",
 )
 
@@ -148,5 +152,6 @@ OPEN_CLIP = FamilySpec(
     ignored=buffers("{prefix}", "attn_mask", reason=MASK),
     stack="text",
     stack_keys={stack: _clip_or_open_clip(stack) for stack in ("text", "vision")},
+    verified="formula",
     reference="open_clip/src/open_clip/transformer.py; the names of OpenAI's CLIP",
 )

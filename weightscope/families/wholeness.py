@@ -1,0 +1,193 @@
+"""Whether every layer of a checkpoint is there, and has what the other layers have.
+
+A layer is there if any tensor has its number: hybrid models have layers without attention, which are told
+from broken ones by what stands in its place. Layers beyond those that the config states, such as DeepSeek's
+for the prediction of further tokens, are none of this file's business.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from weightscope.checkpoints.header import TensorIndex
+from weightscope.families.assign import Assignment
+from weightscope.families.experts import numbered_experts
+from weightscope.families.sizes import ConfigSizes
+from weightscope.families.spec import (
+    ATTENTION_GROUPS,
+    FEED_FORWARD_GROUPS,
+    FamilySpec,
+    Group,
+    without_wrappers,
+)
+
+# A stack's own count, or that of its part of the config, comes before the model's.
+_STACK_KEYS = ("{}_layers", "num_{}_layers", "{}_config.num_hidden_layers", "{}_config.num_layers")
+_MOST_NAMED = 6
+_Parts = dict[int, set[str]]
+_Range = tuple[int, int]
+
+
+def missing_layers(
+    index: TensorIndex,
+    assignment: Assignment,
+    config: Mapping[str, Any],
+    sizes: Mapping[str, ConfigSizes],
+) -> str:
+    """What is missing, in one sentence that names the layers; empty if nothing is."""
+    stacks = {matrix.stack for matrix in assignment.matrices if matrix.layer is not None}
+    held = _held(index, assignment)
+    for stack in sorted(stacks):
+        templates = held.get(stack, {})
+        own = sizes[assignment.family.stack].layers
+        if assignment.family.stack_beyond and own:  # those beyond are no layers of this stack
+            templates = {layer: parts for layer, parts in templates.items() if layer < own}
+        stated = _stated(config, sizes, assignment.family, stack, alone=len(stacks) == 1)
+        found = sorted(templates)
+        lacking = _gaps(found, max(stated or 0, found[-1] + 1 if found else 0))
+        of = f" of stack {stack!r}" if len(stacks) > 1 else ""
+        if lacking:
+            says = f"config.json states {stated} layers{of}" if stated else f"those{of} go up to {found[-1]}"
+            one = sum(last - first + 1 for first, last in lacking) == 1
+            missing = f"{_numbered('Layer', lacking)} {'is' if one else 'are'} missing"
+            return f"{missing}: {says}, and the tensors have {len(found)}."
+        if problem := _torn(assignment, stack, templates) or _without_experts(
+            assignment, stack, sizes[assignment.family.stack].experts
+        ):
+            return problem
+    return ""
+
+
+def _held(index: TensorIndex, assignment: Assignment) -> dict[str, _Parts]:
+    """For each stack and layer what stands behind its number in the names of its weights."""
+    spec = assignment.family
+    passed_over = {entry.tensor.name for entry in assignment.skipped if entry.kind == "skipped"}
+    stacks: dict[str, set[str]] = defaultdict(set)
+    for pattern in spec.patterns:
+        before, numbered, _ = pattern.template.partition("{layer}")
+        for prefix in spec.prefixes if "{prefix}" in before else ("",):
+            if numbered:
+                stacks[before.replace("{prefix}", prefix)].add(pattern.stack or spec.stack)
+    held: dict[str, _Parts] = {}
+    if not stacks:
+        return held
+    starts = "|".join(re.escape(start) for start in sorted(stacks, key=len, reverse=True))
+    layered = re.compile(rf"({starts})(\d{{1,9}})\.(.+)", re.DOTALL)
+    for name, info in index.items():
+        found = layered.fullmatch(without_wrappers(name))
+        if found and (layer := int(found[2]) - spec.first_layer) >= 0:
+            for stack in stacks[found[1]]:
+                parts = held.setdefault(stack, {}).setdefault(layer, set())
+                if len(info.shape) >= 2:
+                    # What is there and skipped with a reason is not missing.
+                    parts.add(f"{found[3]} (skipped)" if name in passed_over else found[3])
+    return held
+
+
+def _stated(
+    config: Mapping[str, Any],
+    sizes: Mapping[str, ConfigSizes],
+    spec: FamilySpec,
+    stack: str,
+    *,
+    alone: bool,
+) -> int | None:
+    """How many layers the config says that a stack has; None if it does not say."""
+    if "layers" in spec.stack_keys.get(stack, {}):
+        return sizes[stack].layers
+    for key in _STACK_KEYS:
+        outer, _, inner = key.format(stack).rpartition(".")
+        level = config.get(outer) if outer else config
+        count = level.get(inner) if isinstance(level, Mapping) else None
+        if type(count) is int and 0 < count <= 10**9:
+            return count
+    if own := spec.config_keys.get("layers"):
+        text = config.get("text_config")
+        levels = (config, text) if isinstance(text, Mapping) else (config,)
+        # Where a family counts otherwise, as ALBERT does, the usual key means something else.
+        if "." not in own and not any(own in level for level in levels):
+            return None
+    alone = alone or bool(spec.stack_beyond)
+    return sizes[stack].layers if alone and stack == spec.stack else None
+
+
+def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:
+    """Which layers lack matrices that at least as many others have, with nothing else in their place."""
+    layers: dict[int, set[tuple[str, Group]]] = {layer: set() for layer in templates}
+    for matrix in assignment.matrices:
+        if matrix.stack == stack and matrix.layer is not None and not matrix.head:
+            layers.setdefault(matrix.layer, set()).add((matrix.attention_kind, matrix.group))
+    roles = {
+        (kind, group)
+        for found in layers.values()
+        for kind, group in found
+        if group in (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS)
+    }
+    for kind in {kind for kind, _ in roles}:
+        if {(kind, Group.Q), (kind, Group.K), (kind, Group.V)} <= roles:
+            roles.discard((kind, Group.QKV))  # made of the three
+    whole = [layer for layer, found in layers.items() if roles <= found]
+    if 2 * len(whole) < len(layers):
+        return ""
+    usual = set().union(*(templates.get(layer, set()) for layer in whole))
+    lacking: dict[int, set[tuple[str, Group]]] = {}
+    for layer, found in layers.items():
+        if (less := roles - found) and not templates.get(layer, set()) - usual:
+            lacking[layer] = less
+    if not lacking:
+        return ""
+    less = lacking[min(lacking)]
+    same = sorted(layer for layer, other in lacking.items() if other == less)
+    order = tuple(Group)
+    named = ", ".join(
+        f"{'cross ' if kind == 'cross' else ''}{group}"
+        for kind, group in sorted(less, key=lambda role: (role[0] != "self", order.index(role[1])))
+    )
+    verb = "lacks" if len(same) == 1 else "lack"
+    others = len(lacking) - len(same)
+    more = f"; {others} more {'layer is' if others == 1 else 'layers are'} not whole" if others else ""
+    return f"{_numbered('Layer', _ranges(same))} {verb} {named}, which other layers have{more}."
+
+
+def _without_experts(assignment: Assignment, stack: str, stated: int | None) -> str:
+    """Which layer lacks an expert that the config or another layer has, or a part of one."""
+    found = numbered_experts(assignment.matrices)
+    layers = {layer: experts for (of, layer), experts in found.items() if of == stack}
+    count = stated or max((max(experts) + 1 for experts in layers.values()), default=0)
+    for layer, experts in sorted(layers.items()):
+        if lacking := _gaps(sorted(experts), count):
+            return f"Layer {layer} lacks {_numbered('expert', lacking)} of {count}."
+        parts = set().union(*experts.values())
+        for expert, groups in sorted(experts.items()):
+            if less := [group for group in Group if group in parts - groups]:
+                return f"Expert {expert} of layer {layer} lacks {', '.join(less)}, which other experts have."
+    return ""
+
+
+def _gaps(found: Sequence[int], end: int) -> list[_Range]:
+    """What is missing of 0 to end - 1: ranges, since a hostile number may leave a billion."""
+    gaps, start = [], 0
+    for number in [*found, end]:
+        if number > start:
+            gaps.append((start, number - 1))
+        start = number + 1
+    return gaps
+
+
+def _ranges(numbers: Sequence[int]) -> list[_Range]:
+    """Ascending numbers as ranges."""
+    ranges: list[_Range] = []
+    for number in numbers:
+        after = bool(ranges) and ranges[-1][1] == number - 1
+        ranges[-1:] = [(ranges[-1][0], number)] if after else [*ranges[-1:], (number, number)]
+    return ranges
+
+
+def _numbered(noun: str, ranges: Sequence[_Range]) -> str:
+    """`Layer 3`, `Layers 8-11 and 16`."""
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    if len(texts) > _MOST_NAMED:
+        texts = [*texts[:_MOST_NAMED], f"{len(texts) - _MOST_NAMED} more ranges"]
+    listed = f"{', '.join(texts[:-1])} and {texts[-1]}" if len(texts) > 1 else texts[0]
+    return f"{noun}{'s' if len(texts) > 1 or '-' in listed else ''} {listed}"
