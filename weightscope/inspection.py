@@ -9,9 +9,10 @@ from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Unpack
 
 from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
+from weightscope.families.matching import NameMatcher
 from weightscope.families.matrix import Matrix
 from weightscope.families.sizes import ConfigSizes
-from weightscope.families.spec import Group, IgnoredPattern, NameMatcher
+from weightscope.families.spec import Group, IgnoredPattern
 from weightscope.over_experts import NUMBERED
 
 if TYPE_CHECKING:

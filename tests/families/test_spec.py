@@ -6,17 +6,10 @@ from itertools import product
 import pytest
 
 from weightscope.errors import UnknownFamily
+from weightscope.families.matching import NameMatcher
 from weightscope.families.registry import FAMILIES, get_family
 from weightscope.families.sizes import ConfigSizes
-from weightscope.families.spec import (
-    SIZES,
-    CopyPattern,
-    FamilySpec,
-    Group,
-    IgnoredPattern,
-    MatrixPattern,
-    NameMatcher,
-)
+from weightscope.families.spec import SIZES, CopyPattern, FamilySpec, Group, IgnoredPattern, MatrixPattern
 
 SPEC = FamilySpec(
     name="x",

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
-from weightscope.families.spec import CopyPattern, FamilySpec, without_wrappers
+from weightscope.families.matching import without_wrappers
+from weightscope.families.spec import CopyPattern, FamilySpec
 
 
 def stored_copies(index: TensorIndex, spec: FamilySpec, config: Mapping[str, Any]) -> dict[str, str]:

@@ -11,10 +11,11 @@ from weightscope.errors import FamilyMismatch
 from weightscope.families.agreement import check_heads, fits_together
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
+from weightscope.families.matching import NameMatcher
 from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import stack_sizes
-from weightscope.families.spec import FamilySpec, Group, MatrixPattern, NameMatcher
+from weightscope.families.spec import FamilySpec, Group, MatrixPattern
 from weightscope.families.user_family import check_templates
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")

@@ -15,16 +15,11 @@ from weightscope.families.family_text import comment, entry, item, plain, scalar
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.heads import HeadCounts, LayoutError
 from weightscope.families.layouts import LAYOUTS, QKV_LAYOUTS
+from weightscope.families.matching import NameMatcher, without_wrappers
 from weightscope.families.matrix import Slice
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import ConfigSizes
-from weightscope.families.spec import (
-    FamilySpec,
-    Group,
-    MatrixPattern,
-    NameMatcher,
-    without_wrappers,
-)
+from weightscope.families.spec import FamilySpec, Group, MatrixPattern
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,60}")

@@ -10,16 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
+from weightscope.families.matching import Match, NameMatcher
 from weightscope.families.registry import FAMILIES
-from weightscope.families.spec import (
-    ATTENTION_GROUPS,
-    FEED_FORWARD_GROUPS,
-    FamilySpec,
-    Group,
-    Match,
-    MatrixPattern,
-    NameMatcher,
-)
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group, MatrixPattern
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # Those of a model of text. Others, such as vision, are towers beside it.

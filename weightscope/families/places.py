@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.guess import UNKNOWN
+from weightscope.families.matching import Match
 from weightscope.families.matrix import Slice
 from weightscope.families.sizes import MOST, ConfigSizes
-from weightscope.families.spec import ATTENTION_GROUPS, FamilySpec, Group, Match, MatrixPattern
+from weightscope.families.spec import ATTENTION_GROUPS, FamilySpec, Group, MatrixPattern
 
 # A layer of a stack, and which of its attentions.
 Place = tuple[str, int | None, str]

@@ -9,14 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
-from weightscope.families.spec import (
-    ATTENTION_GROUPS,
-    FEED_FORWARD_GROUPS,
-    FamilySpec,
-    Group,
-    MatrixPattern,
-    NameMatcher,
-)
+from weightscope.families.matching import NameMatcher
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group, MatrixPattern
 
 _READING = (Group.Q, Group.K, Group.V, Group.QKV, Group.M1, Group.G)
 _FROM_ANYWHERE = (Group.K, Group.V)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -224,70 +224,3 @@ class FamilySpec:
                         f"The {what} are: {', '.join(known)}.",
                         "Use one of these.",
                     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """A tensor's name, understood."""
-
-    pattern: MatrixPattern | IgnoredPattern
-    """The pattern that matched."""
-    layer: int | None
-    """What stood for `{layer}`."""
-    expert: int | None
-    """What stood for `{expert}`."""
-
-    @property
-    def meaning(self) -> MatrixPattern | str:
-        """What the pattern says but for its template; two matches of one name should not differ in it."""
-        if isinstance(self.pattern, IgnoredPattern):
-            return "ignored"
-        return replace(self.pattern, template="any")
-
-
-_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
-
-
-def without_wrappers(name: str) -> str:
-    """A tensor's name without what `torch.nn.DataParallel` and `torch.compile` put before it."""
-    return _WRAPPERS.sub("", name)
-
-
-class NameMatcher:
-    """All templates of a family, compiled; finds the one a name belongs to in constant time."""
-
-    def __init__(self, spec: FamilySpec) -> None:
-        self._candidates: dict[str, list[tuple[re.Pattern[str], MatrixPattern | IgnoredPattern]]] = {}
-        self._first_layer = spec.first_layer
-        patterns: list[MatrixPattern | IgnoredPattern] = [*spec.patterns, *spec.ignored]
-        for pattern in patterns:
-            for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
-                text = pattern.template.replace("{prefix}", prefix)
-                key = _NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
-                regex = re.escape(text)
-                for name in ("layer", "expert"):
-                    regex = regex.replace(rf"\{{{name}\}}", rf"(?P<{name}>\d+)")
-                self._candidates.setdefault(key, []).append((re.compile(regex), pattern))
-
-    def match(self, name: str) -> Match | None:
-        """What the name means, or None; of several templates the first decides."""
-        return next(self._matches(name), None)
-
-    def matches(self, name: str) -> list[Match]:
-        """What the name means by each template that it fits."""
-        return list(self._matches(name))
-
-    def _matches(self, name: str) -> Iterator[Match]:
-        name = without_wrappers(name)
-        for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
-            if found := regex.fullmatch(name):
-                numbers = found.groupdict()
-                layer = int(numbers["layer"]) - self._first_layer if numbers.get("layer") else None
-                if layer is not None and layer < 0:
-                    continue
-                yield Match(
-                    pattern=pattern,
-                    layer=None if getattr(pattern, "outside", False) else layer,
-                    expert=int(numbers["expert"]) if numbers.get("expert") else None,
-                )

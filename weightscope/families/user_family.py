@@ -11,8 +11,9 @@ from difflib import SequenceMatcher
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.errors import FamilyMismatch
+from weightscope.families.matching import NameMatcher
 from weightscope.families.registry import FAMILIES
-from weightscope.families.spec import FamilySpec, MatrixPattern, NameMatcher
+from weightscope.families.spec import FamilySpec, MatrixPattern
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # A checkpoint has below a thousand names once their numbers are taken out.

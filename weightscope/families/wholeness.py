@@ -13,14 +13,9 @@ from typing import Any
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.experts import numbered_experts
+from weightscope.families.matching import without_wrappers
 from weightscope.families.sizes import ConfigSizes
-from weightscope.families.spec import (
-    ATTENTION_GROUPS,
-    FEED_FORWARD_GROUPS,
-    FamilySpec,
-    Group,
-    without_wrappers,
-)
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
 
 # A stack's own count, or that of its part of the config, comes before the model's.
 _STACK_KEYS = ("{}_layers", "num_{}_layers", "{}_config.num_hidden_layers", "{}_config.num_layers")
