@@ -12,6 +12,8 @@ import pytest
 
 from weightscope.cli.app import app
 from weightscope.errors import WeightscopeError
+from weightscope.families.layouts import LAYOUTS
+from weightscope.families.spec import FLAGS, SIZES, CopyPattern, FamilySpec, IgnoredPattern, MatrixPattern
 from weightscope.table import columns
 from weightscope.training.settings import DecaySettings, MergingSettings
 from weightscope.weightwatcher import COLUMNS
@@ -100,6 +102,17 @@ def test_every_setting_is_documented(settings):
     text = (PAGES / "reference" / "training.md").read_text()
     for field in fields(settings):
         assert f"`{field.name}`" in text, field.name
+
+
+@pytest.mark.parametrize("spec", [FamilySpec, MatrixPattern, IgnoredPattern, CopyPattern])
+def test_every_field_of_a_family_file_is_documented(spec):
+    text = (PAGES / "how-to" / "add-a-family.md").read_text()
+    assert [field.name for field in fields(spec) if f"`{field.name}`" not in text] == []
+
+
+def test_every_layout_and_size_of_a_family_file_is_documented():
+    text = (PAGES / "how-to" / "add-a-family.md").read_text()
+    assert [name for name in (*LAYOUTS, *SIZES, *FLAGS) if f"`{name}`" not in text] == []
 
 
 def test_every_error_is_documented():
