@@ -1,8 +1,8 @@
 """Tiny random models of each family, by transformers itself, and where their weights are.
 
 Sizes are deliberately unequal (hidden 24, six query heads of ten rows where the family allows it and two of
-keys and values, feed-forward 37, three layers), and every weight has a scale of its own, so that a swap of
-two of them cannot pass.
+keys and values, feed-forward 37, three layers), and every weight has a scale and a rank of its own, so that a
+swap of two of them cannot pass.
 """
 
 from collections.abc import Callable, Mapping
@@ -91,13 +91,19 @@ class Case:
 
 
 def build(case: Case | TowerCase, seed: int = 0) -> hf.PreTrainedModel:
-    """The model with every weight drawn anew at a scale of its own, and without biases."""
+    """The model with every weight drawn anew at a scale and a rank of its own, and without biases."""
     torch.manual_seed(seed)
     model = case.build().eval()
     with torch.no_grad():
         for position, (name, weight) in enumerate(model.named_parameters()):
             if weight.dim() >= 2:
-                weight.copy_(torch.randn(weight.shape) * 1.7 ** (position % 23 - 9))
+                *_, rows, columns = weight.shape
+                rank = 1 + (5 + 3 * position) % min(rows, columns)
+                factors = (
+                    torch.randn(*weight.shape[:-1], rank),
+                    torch.randn(*weight.shape[:-2], rank, columns),
+                )
+                weight.copy_(factors[0] @ factors[1] * 1.7 ** (position % 23 - 9))
             elif name.endswith("bias"):
                 weight.zero_()
     return model
