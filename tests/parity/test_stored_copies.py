@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import weightscope
+from tests.parity.cases import CASES
 from tests.parity.models import build
 from tests.parity.test_families import assert_same_weights
 from tests.parity.test_old_spellings import rewritten
@@ -71,3 +72,24 @@ def test_embeddings_of_other_shapes_are_no_copies(tmp_path):
             "model.shared.weight",
             *own,
         }
+
+
+@pytest.mark.parametrize("name", ["llama_with_head", "gpt2_with_head", "phi3_with_head", "bert_with_head"])
+@pytest.mark.parametrize("tied", [True, False, None])
+def test_a_stored_head_is_a_copy_where_the_config_ties_it(tmp_path, name, tied):
+    """As transformers 5.23 takes it: the model that it loads has the embedding for its head."""
+    case = next(case for case in CASES if case.name == name)
+    model = build(case)
+    owner = model.get_input_embeddings().weight.detach()
+    head = "cls.predictions.decoder.weight" if name == "bert_with_head" else "lm_head.weight"
+
+    def config(stated):
+        return {**{k: v for k, v in stated.items() if k != "tie_word_embeddings"}} | (
+            {} if tied is None else {"tie_word_embeddings": tied}
+        )
+
+    _, folder = rewritten(tmp_path, case, config=config, extra={head: owner.clone()})
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        copies = [entry.tensor.name for entry in checkpoint.skipped if entry.kind == "tied"]
+        heads = [m.parameter for m in checkpoint.matrices if m.group == "unembedding"]
+    assert (copies, heads) == (([head], []) if tied else ([], [head]))
