@@ -105,3 +105,9 @@ def test_svg_keeps_its_text_and_settings_are_restored(table, tmp_path):
     text = (tmp_path / "f.svg").read_text()
     assert ">a model</text>" in text
     assert [path.name for path in tmp_path.iterdir()] == ["f.svg"]
+
+
+def test_a_table_with_nothing_to_draw_is_named(table):
+    nothing = table[table["layer"].isna()]
+    with pytest.raises(SelectionError, match="In the table of 'two'"):
+        plot_overview({"one": table, "two": nothing})

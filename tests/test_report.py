@@ -5,11 +5,13 @@ import math
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import weightscope
 from tests.factories import write_checkpoint, write_gpt2
 from tests.families.test_experts import MIXTRAL, mixtral
 from weightscope import report
+from weightscope.cli.app import app
 from weightscope.errors import OutputError
 from weightscope.report import REPORT_FILES
 
@@ -107,3 +109,18 @@ def test_nothing_in_layers_means_no_pictures(tmp_path):
     files = weightscope.analyze(write_gpt2(tmp_path / "model"), groups=["embedding"]).save(tmp_path / "out")
     assert not [path for path in files if path.suffix in (".png", ".svg")]
     assert (tmp_path / "out/matrices.csv").exists()
+
+
+def test_results_of_two_kinds_are_not_mixed(tmp_path):
+    """Each has a provenance of its own, and there is one file of that name."""
+    both = CliRunner()
+    trained = ["train", "lambda", "--size", "smoke", "--quiet", "--out"]
+    assert both.invoke(app, ["analyze", "demo", "--out", str(tmp_path / "report")]).exit_code == 0
+    assert both.invoke(app, [*trained, str(tmp_path / "trained")]).exit_code == 0
+    for folder, command in (("report", trained), ("trained", ["analyze", "demo", "--out"])):
+        before = content(tmp_path / folder) if folder == "report" else sorted((tmp_path / folder).iterdir())
+        found = both.invoke(app, [*command, str(tmp_path / folder)])
+        assert isinstance(found.exception, OutputError)
+        assert "one provenance cannot be that of both" in str(found.exception)
+        now = content(tmp_path / folder) if folder == "report" else sorted((tmp_path / folder).iterdir())
+        assert now == before

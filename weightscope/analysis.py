@@ -63,9 +63,10 @@ class Analysis:
 
     @property
     def complete(self) -> bool:
-        """Whether matrices were selected, all of them have numbers, and no weight was skipped."""
+        """Whether matrices were selected, all have numbers, and no weight was skipped or not recognised."""
         counts = self.summary["coverage"]
-        return bool(0 < counts["selected"] == counts["analysed"] and counts["skipped"] == counts["harmless"])
+        whole = counts["skipped"] == counts["harmless"] and not counts["strangers"]
+        return bool(0 < counts["selected"] == counts["analysed"] and whole)
 
     def plot(self, quantity: str = "stable_rank") -> Figure:
         """A quantity against the layer, one line a group.
@@ -273,7 +274,7 @@ def analyze_checkpoint(
         "family": checkpoint.detection.spec.name,
         "notes": list(checkpoint.notes),
         "guesses": list(checkpoint.detection.guesses),
-        "coverage": coverage(table, skipped),
+        "coverage": coverage(table, skipped, len(checkpoint.strangers)),
         **summarise(table),
     }
     provenance = {

@@ -23,9 +23,11 @@ from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
 from weightscope.families.mixture import check_one_family
+from weightscope.families.remarks import no_roles, other_depths, unlike
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
-from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec
+from weightscope.families.spec import FamilySpec, Group
+from weightscope.families.strangers import strangers
 from weightscope.families.wholeness import missing_layers
 
 if TYPE_CHECKING:
@@ -113,25 +115,28 @@ class Checkpoint:
     def _missing(self, assignment: Assignment) -> str:
         return missing_layers(self.tensors, assignment, self.config, self.stack_sizes)
 
+    @cached_property
+    def strangers(self) -> tuple[str, ...]:
+        """Matrices in layers under names that the family does not know, while it misses some there."""
+        return self._strangers[0]
+
+    @cached_property
+    def _strangers(self) -> tuple[tuple[str, ...], tuple[Group, ...]]:
+        if self.detection.spec.name == UNKNOWN:
+            return (), ()
+        return strangers(self.tensors, self.assignment)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        layers: dict[str, set[int]] = {}
-        for matrix in self.matrices:
-            if matrix.layer is not None:
-                layers.setdefault(matrix.stack, set()).add(matrix.layer)
-        missing = self._missing(self.assignment)
-        contradictions = [missing] if missing else []
-        for stack, found in layers.items():
-            # A guessed family has one count, which with several stacks may be any one's.
-            sizes = self.stack_sizes.get(stack, self.sizes if len(layers) == 1 else None)
-            guessed = self.detection.spec.name == UNKNOWN and len(layers) > 1
-            if sizes and sizes.layers and not (guessed or missing) and sizes.layers != len(found):
-                what = f"{stack} layers" if len(layers) > 1 else "layers"
-                contradictions.append(
-                    f"config.json states {sizes.layers} {what} and the tensors have {len(found)}."
-                )
-        return (*self.source.notes, *self.detection.notes, *contradictions, *_no_roles(self.detection.spec))
+        spec, missing = self.detection.spec, self._missing(self.assignment)
+        return (
+            *self.source.notes,
+            *self.detection.notes,
+            *((missing,) if missing else other_depths(self.matrices, spec, self.stack_sizes)),
+            *unlike(*self._strangers, spec),
+            *no_roles(spec),
+        )
 
     def find(self, **key: Any) -> Matrix:
         """The one matrix with these key columns, such as `layer=5, group="Q"`.
@@ -198,17 +203,6 @@ class Checkpoint:
     def __exit__(self, *exception: object) -> None:
         """Close it."""
         self.close()
-
-
-def _no_roles(spec: FamilySpec) -> tuple[str, ...]:
-    """What to tell of a family without a single matrix of attention or a feed-forward part."""
-    roles = {group for pattern in spec.patterns for group in pattern.groups}
-    if spec.name == UNKNOWN or roles & {*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS}:
-        return ()
-    return (
-        f"Family {spec.name!r} has no attention and no feed-forward part: the matrices of its layers are in "
-        "the groups other and conv.",
-    )
 
 
 class Opening(TypedDict, total=False):

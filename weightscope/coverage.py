@@ -42,11 +42,12 @@ def skipped_table(checkpoint: Checkpoint, selected: Iterable[Matrix]) -> pd.Data
     return pd.DataFrame(cells, columns=["parameter", "shape", "dtype", "status", "reason"], dtype=object)
 
 
-def coverage(table: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, int]:
+def coverage(table: pd.DataFrame, skipped: pd.DataFrame, strangers: int = 0) -> dict[str, int]:
     """Counts: `selected` and `analysed` matrices, `not_selected` and `skipped` tensors.
 
     A matrix counts as analysed if it has numbers: `non_finite` ones are selected and not analysed.
-    `harmless` says how many of the skipped tensors are buffers or second names.
+    `harmless` says how many of the skipped tensors are buffers or second names, `strangers` how many are in
+    layers under names that the family does not know, while it misses some there.
     """
     skipped_statuses = skipped["status"][skipped["status"] != NOT_SELECTED]
     return {
@@ -54,6 +55,7 @@ def coverage(table: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, int]:
         "analysed": int((table["status"] != "non_finite").sum()),
         "not_selected": len(skipped) - len(skipped_statuses),
         "skipped": len(skipped_statuses),
+        "strangers": strangers,
         "harmless": int(skipped_statuses.isin(HARMLESS).sum()),
     }
 
@@ -61,7 +63,8 @@ def coverage(table: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, int]:
 def coverage_line(counts: dict[str, int]) -> str:
     """The line every run prints."""
     harmless = f" ({counts['harmless']} of them buffers or tied)" if counts["harmless"] else ""
+    strangers = f"; {counts['strangers']} not recognised" if counts["strangers"] else ""
     return (
         f"{counts['analysed']} of {counts['selected']} selected matrices analysed; "
-        f"{counts['not_selected']} tensors not selected; {counts['skipped']} skipped{harmless}"
+        f"{counts['not_selected']} tensors not selected; {counts['skipped']} skipped{harmless}{strangers}"
     )

@@ -155,6 +155,12 @@ def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterat
                 )
         layers = table[table["layer"].notna() & table["group"].isin(wanted)]
         stacks = list(dict.fromkeys(layers["stack"]))
+        if not stacks and len(tables) > 1:
+            raise SelectionError(
+                f"A plot of {', '.join(tables)} was asked for.",
+                f"In the table of {label!r} no row belongs to a layer and to the groups drawn.",
+                "Leave it out, or analyse it with other groups.",
+            )
         for stack in stacks:
             found = True
             yield f"{label}, {stack}" if len(stacks) > 1 else label, layers[layers["stack"] == stack]

@@ -42,6 +42,25 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
+def refuse_others(folder: Path, mark: str, what: str) -> None:
+    """Keep results of two kinds apart: each has a provenance of its own.
+
+    Args:
+        folder: Where results are to be written.
+        mark: The file that tells the other kind.
+        what: Whose results those are.
+
+    Raises:
+        OutputError: The folder holds them.
+    """
+    if (folder / mark).exists():
+        raise OutputError(
+            f"Results were to be written to '{folder}'.",
+            f"It holds those of {what} ('{mark}'), and one provenance cannot be that of both.",
+            "Choose another folder with --out, or remove what is in it.",
+        )
+
+
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
     """Keep a second process from writing into the same folder.

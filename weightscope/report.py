@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weightscope.errors import OptionError, OutputError, SelectionError
 from weightscope.over_experts import over_experts
 from weightscope.plots import plot_quantity, save_figure
-from weightscope.publish import check_writable, publish
+from weightscope.publish import check_writable, publish, refuse_others
 from weightscope.table import write_csv
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def write_report(
     Raises:
         OutputError: Something could not be written; an earlier report is untouched.
     """
+    refuse_others(folder, "recipe.yaml", "a recipe or a training")
     check_writable(folder)
     writers: dict[str, Callable[[Path], object]] = {
         "matrices.csv": lambda path: write_csv(table, path),

@@ -101,3 +101,16 @@ def test_from_a_file(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(shown))
     with pytest.raises(FamilyMismatch, match=r"the nearest is 'model\.layers\.0\.mlp\.up_proj\.weight'"):
         opened(tmp_path / "model", str(tmp_path / "mine.yaml"), llama(0, 1), llama_config(2))
+
+
+def test_a_config_key_that_is_not_there_is_named_with_the_nearest(tmp_path):
+    """With it left out, the number of heads would not be known either, and the message would be another."""
+    pattern = MatrixPattern(template="l.{layer}.w", group=Group.QKV, layout="interleaved_by_head")
+    folder = write_checkpoint(tmp_path, {"l.0.w": torch.randn(24, 8)}, {"beats": 2, "width": 8})
+    for keys, found in (({"heads": "beat"}, "the nearest is 'beats'"), ({"heads": "a.beats"}, "no such key")):
+        spec = FamilySpec(name="mine", patterns=(pattern,), config_keys=keys)
+        with pytest.raises(FamilyMismatch, match=found):
+            weightscope.open_checkpoint(folder, family=spec)
+    spec = FamilySpec(name="mine", patterns=(pattern,), config_keys={"heads": "beats"})
+    with weightscope.open_checkpoint(folder, family=spec) as checkpoint:
+        assert checkpoint.matrix(layer=0, group="K").shape == (8, 8)

@@ -119,7 +119,7 @@ def analyze(
     from weightscope.families.select import parse_groups, parse_layers
     from weightscope.options import Options
     from weightscope.planning import plan_analysis
-    from weightscope.publish import check_writable
+    from weightscope.publish import check_writable, refuse_others
     from weightscope.report import JOURNAL_FILE
     from weightscope.sweep.memory import parse_memory
 
@@ -168,6 +168,7 @@ def analyze(
             return
         plan_analysis(checkpoint, options)  # what is wrong with the options is said before a folder is made
         if out is not None:
+            refuse_others(out, "recipe.yaml", "a recipe or a training")
             check_writable(out)
         journal = out / JOURNAL_FILE if out is not None else None
         if not quiet and journal is not None and journal.exists() and not resume:

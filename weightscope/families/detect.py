@@ -16,7 +16,7 @@ from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import stack_sizes
 from weightscope.families.spec import FamilySpec, Group, MatrixPattern
-from weightscope.families.user_family import check_templates
+from weightscope.families.user_family import check_config_keys, check_templates
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # Stack, attention kind and group: different names may mean one.
@@ -55,6 +55,7 @@ def detect_family(
                 "Leave --family out, or correct the templates.",
             )
         check_templates(index, asked)
+        check_config_keys(config, asked)
         return Detection(spec=asked)
     model_type = config.get("model_type")
     if of_this_type := [spec for spec in FAMILIES.values() if model_type in spec.model_types]:

@@ -6,8 +6,9 @@ two ways another.
 """
 
 import re
-from collections.abc import Iterable
-from difflib import SequenceMatcher
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher, get_close_matches
+from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.errors import FamilyMismatch
@@ -49,6 +50,35 @@ def check_templates(index: TensorIndex, spec: FamilySpec) -> None:
                 f"It matches none of the checkpoint's {len(index)} tensors; {nearest(pattern, spec, index)}.",
                 "Correct the template or the family's prefixes, or take the template out.",
             )
+
+
+def check_config_keys(config: Mapping[str, Any], spec: FamilySpec) -> None:
+    """Refuse a user's family that looks for a size where config.json has nothing.
+
+    Raises:
+        FamilyMismatch: It names the key and the one that is nearest.
+    """
+    if not config or spec.name in FAMILIES:  # the registry's own know spellings that a config need not have
+        return
+    for size, key in spec.config_keys.items():
+        if key and not _states(config, key):
+            close = get_close_matches(key, [*config], n=1, cutoff=0.0)
+            raise FamilyMismatch(
+                f"The config key {key!r} of family {spec.name!r} was to be read, for {size!r}.",
+                f"config.json has no such key; the nearest is {close[0]!r}.",
+                "Correct it under config_keys, or take it out.",
+            )
+
+
+def _states(config: Mapping[str, Any], key: str) -> bool:
+    text = config.get("text_config")
+    for level in (text, config) if isinstance(text, Mapping) else (config,):
+        found: Any = level
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found is not None:
+            return True
+    return False
 
 
 def nearest(pattern: MatrixPattern, spec: FamilySpec, names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from weightscope.options import Options
 from weightscope.planning import plan_analysis
 from weightscope.plots import save_figure
 from weightscope.provenance import run_identity
-from weightscope.publish import check_writable, remove_if_empty
+from weightscope.publish import check_writable, refuse_others, remove_if_empty
 from weightscope.recipes.finished import is_finished, remember
 from weightscope.recipes.joint import (
     Report,
@@ -79,6 +79,7 @@ def run_analyze(
     started, options = perf_counter(), recipe.options.options()
     resolve_device(options.device)  # what is wrong for every model is said once, before any is opened
     is_new = not folder.exists()
+    refuse_others(folder, "summary.json", "an analysis")
     check_writable(folder)
     models: list[ModelOutcome] = []
     reports: list[Report] = []

@@ -17,7 +17,7 @@ from weightscope.difference import first_difference
 from weightscope.errors import JournalMismatch, TrainingDiverged
 from weightscope.plots import save_figure
 from weightscope.provenance import provenance_here, versions
-from weightscope.publish import check_writable, only_run, remove_if_empty
+from weightscope.publish import check_writable, only_run, refuse_others, remove_if_empty
 from weightscope.recipes.load import LoadedRecipe
 from weightscope.recipes.outcome import Listener
 from weightscope.recipes.results import PROVENANCE_FILE, resolved_digest, write_results
@@ -83,6 +83,7 @@ def run_training(
     if resume and (claims := _kept(loaded, recipe, folder)) is not None:
         return TrainingOutcome(claims=tuple(claims), files=(), seconds=0.0)
     is_new = not os.path.lexists(folder)
+    refuse_others(folder, "summary.json", "an analysis")
     check_writable(folder)
     try:
         with only_run(folder):

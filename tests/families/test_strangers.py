@@ -1,0 +1,51 @@
+"""Matrices under names that a family does not know, where it misses some: said, and not complete."""
+
+import re
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import weightscope
+from tests.factories import write_checkpoint
+from tests.families.test_agreement import apart
+from tests.families.test_experts import MIXTRAL, mixtral
+from weightscope.cli.app import app
+
+LLAMA = {"model_type": "llama"}
+LAYERS = {name: tensor for number in range(3) for name, tensor in apart(f"model.layers.{number}.").items()}
+
+
+def renamed(tensors, old, new):
+    return {re.sub(old, new, name): tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "count", "lacking"),
+    [
+        (renamed(LAYERS, "q_proj", "query"), LLAMA, 3, "Q"),
+        (renamed(LAYERS, r"(1.self_attn.)q_proj", r"\1query"), LLAMA, 1, "Q"),
+        (renamed(renamed(LAYERS, "q_proj", "query"), "down_proj", "w2"), LLAMA, 6, "Q, M2"),
+        (renamed(mixtral(), r"experts", "xperts"), MIXTRAL, 18, "M1, G, M2"),
+    ],
+)
+def test_renamed_weights_are_said_and_not_complete(tmp_path, tensors, config, count, lacking):
+    folder = write_checkpoint(tmp_path, tensors, config)
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        assert len(checkpoint.strangers) == count
+        (note,) = checkpoint.notes
+    assert f"lack {lacking}." in note
+    found = CliRunner().invoke(app, ["analyze", str(folder), "--strict"])
+    assert found.exit_code == 3
+    assert f"; {count} not recognised" in " ".join(found.output.split())
+    assert found.output.count("families draft") == 1
+
+
+def test_what_a_family_has_no_template_for_is_no_matter(tmp_path):
+    """An adapter beside whole layers is of group other, and nothing is missing."""
+    more = {f"model.layers.{n}.self_attn.q_proj.lora_A.weight": torch.randn(2, 24) for n in range(3)}
+    folder = write_checkpoint(tmp_path, {**LAYERS, **more}, LLAMA)
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        assert checkpoint.strangers == ()
+        assert checkpoint.notes == ()
+    assert CliRunner().invoke(app, ["analyze", str(folder), "--strict"]).exit_code == 0

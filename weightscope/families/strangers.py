@@ -1,0 +1,78 @@
+"""Matrices in the layers that a family does not know, where it misses some that it knows.
+
+A layer may hold more than its family's templates describe: that is of group other, and no matter. Where at
+the same time a role is empty that the family has no layer without, they are most likely what it misses.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from weightscope.checkpoints.header import TensorIndex
+from weightscope.families.assign import Assignment
+from weightscope.families.matching import NameMatcher, without_wrappers
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
+
+_ROLES = (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS)
+_Layer = tuple[str, int]
+
+
+def strangers(index: TensorIndex, assignment: Assignment) -> tuple[tuple[str, ...], tuple[Group, ...]]:
+    """Names of such matrices, in the order of the file, and the roles that are empty beside them."""
+    spec = assignment.family
+    unknown = _unknown(index, spec)
+    if not unknown:
+        return (), ()
+    found: dict[_Layer, set[Group]] = defaultdict(set)
+    for matrix in assignment.matrices:
+        if matrix.layer is not None and matrix.attention_kind != "cross":
+            found[matrix.stack, matrix.layer].add(matrix.group)
+    expected = _expected(spec)
+    names: dict[str, None] = {}
+    empty: set[Group] = set()
+    for layer, strange in unknown.items():
+        lacking = expected.get(layer[0], set()) - found[layer]
+        # A layer of another kind, such as one of Mamba, has templates of its own that are found in it.
+        if lacking and not found[layer] - {*_ROLES, Group.ROUTER}:
+            names |= dict.fromkeys(strange)
+            empty |= lacking
+    return tuple(names), tuple(group for group in Group if group in empty)
+
+
+def _expected(spec: FamilySpec) -> dict[str, set[Group]]:
+    """For each stack the roles that no layer of the family is without."""
+    roles: dict[str, set[Group]] = defaultdict(set)
+    for pattern in spec.patterns:
+        if "{layer}" in pattern.template and not pattern.optional and pattern.attention_kind != "cross":
+            roles[pattern.stack or spec.stack] |= {group for group in pattern.groups if group in _ROLES}
+    return roles
+
+
+def _unknown(index: TensorIndex, spec: FamilySpec) -> dict[_Layer, list[str]]:
+    """Matrices whose names begin as those of a layer do, and go on as no template does."""
+    matcher = NameMatcher(spec)
+    starts: dict[str, str] = {}
+    for start, stack in _starts(spec):
+        starts.setdefault(start, stack)
+    found: dict[_Layer, list[str]] = defaultdict(list)
+    for name, info in index.items():
+        if len(info.shape) < 2 or matcher.match(name) is not None:
+            continue
+        plain = without_wrappers(name)
+        for start, stack in starts.items():
+            if not plain.startswith(start):
+                continue
+            number, _, rest = plain[len(start) :].partition(".")
+            numbered = bool(rest) and number.isdecimal() and len(number) < 10
+            if numbered and (layer := int(number) - spec.first_layer) >= 0:
+                found[stack, layer].append(name)
+                break
+    return found
+
+
+def _starts(spec: FamilySpec) -> Iterator[tuple[str, str]]:
+    """What stands before a layer's number, and the stack of that layer."""
+    for pattern in spec.patterns:
+        before, numbered, _ = pattern.template.partition("{layer}")
+        if numbered:
+            for prefix in spec.prefixes if "{prefix}" in before else ("",):
+                yield before.replace("{prefix}", prefix), pattern.stack or spec.stack
