@@ -30,6 +30,19 @@ def test_config_decides(tmp_path):
         assert checkpoint.notes == ()
 
 
+def test_kimi_k2_is_deepseek_under_a_model_type_of_its_own(tmp_path):
+    attention = {
+        "q_a_proj": (5, 8), "q_b_proj": (10, 5), "kv_a_proj_with_mqa": (6, 8), "kv_b_proj": (14, 4),
+        "o_proj": (8, 8),
+    }  # fmt: skip
+    tensors = {f"model.layers.0.self_attn.{name}.weight": torch.randn(*s) for name, s in attention.items()}
+    config = {"model_type": "kimi_k2", "num_attention_heads": 2, "num_hidden_layers": 1}
+    with opened(tmp_path, tensors, config) as checkpoint:
+        assert checkpoint.detection.spec.name == "deepseek_v3"
+        groups = {str(matrix.group) for matrix in checkpoint.matrices}
+    assert groups == {"Q_A", "Q_B", "KV_A", "K_R", "K_B", "V_B", "O"}
+
+
 def test_names_decide_without_a_config_and_it_is_said(tmp_path):
     with opened(tmp_path, gpt2_tensors()) as checkpoint:
         assert checkpoint.detection.spec.name == "gpt2"

@@ -223,7 +223,7 @@ LLAMA4 = FamilySpec(
 # The block after the last layer predicts a further token; transformers does not load it.
 DEEPSEEK_V3 = FamilySpec(
     name="deepseek_v3",
-    model_types=("deepseek_v3", "deepseek_v2"),
+    model_types=("deepseek_v3", "deepseek_v2", "kimi_k2"),
     prefixes=PREFIXES,
     patterns=(
         matrix(_LAYER + "self_attn.o_proj.weight", Group.O),
