@@ -130,8 +130,8 @@ def test_names_that_follow_no_rule(name: str, tmp_path: Path) -> None:
     started = process_time()
     found = inspect(tmp_path)
     assert process_time() - started < 5
-    assert len(found.guesses) == 1000
-    assert any("No role was guessed for 500 tensors" in note for note in found.notes)
+    assert len(found.guesses) == 1  # all of them would be Q of layer 0
+    assert any("No role was guessed for 1499 tensors" in note for note in found.notes)
     assert sum(group.matrices for group in found.groups) == 1500
 
 

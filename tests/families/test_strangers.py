@@ -11,6 +11,7 @@ from tests.factories import write_checkpoint
 from tests.families.test_agreement import apart
 from tests.families.test_experts import MIXTRAL, mixtral
 from weightscope.cli.app import app
+from weightscope.errors import FamilyMismatch
 
 LLAMA = {"model_type": "llama"}
 LAYERS = {name: tensor for number in range(3) for name, tensor in apart(f"model.layers.{number}.").items()}
@@ -24,7 +25,6 @@ def renamed(tensors, old, new):
     ("tensors", "config", "count", "lacking"),
     [
         (renamed(LAYERS, "q_proj", "query"), LLAMA, 3, "Q"),
-        (renamed(LAYERS, r"(1.self_attn.)q_proj", r"\1query"), LLAMA, 1, "Q"),
         (renamed(renamed(LAYERS, "q_proj", "query"), "down_proj", "w2"), LLAMA, 6, "Q, M2"),
         (renamed(mixtral(), r"experts", "xperts"), MIXTRAL, 18, "M1, G, M2"),
     ],
@@ -39,6 +39,14 @@ def test_renamed_weights_are_said_and_not_complete(tmp_path, tensors, config, co
     assert found.exit_code == 3
     assert f"; {count} not recognised" in " ".join(found.output.split())
     assert found.output.count("families draft") == 1
+
+
+def test_where_one_layer_has_another_name_it_is_not_whole(tmp_path):
+    """Some of an attention is never enough, whatever else is there."""
+    folder = write_checkpoint(tmp_path, renamed(LAYERS, r"(1.self_attn.)q_proj", r"\1query"), LLAMA)
+    with pytest.raises(FamilyMismatch, match="Layer 1 lacks Q, which other layers have"):
+        weightscope.inspect(folder)
+    assert weightscope.inspect(folder, partial=True).layers == 3
 
 
 def test_what_a_family_has_no_template_for_is_no_matter(tmp_path):

@@ -49,7 +49,8 @@ def check_widths(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> No
     """
     for block in _blocks(assignment):
         width = sizes.get(next(iter(block.values())).stack, ConfigSizes()).model_dimension
-        reading = [block[group] for group in (Group.QKV, Group.Q, Group.K, Group.V) if group in block]
+        inputs = (Group.QKV, Group.Q, Group.K, Group.V, Group.Q_A, Group.KV_A)
+        reading = [block[group] for group in inputs if group in block]
         for matrix in reading:
             if width is not None and matrix.shape[1] != width:
                 raise FamilyMismatch(
@@ -57,15 +58,36 @@ def check_widths(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> No
                     f"It has {matrix.shape[1]} columns, and the config states a model dimension of {width}.",
                     "Correct config.json, or pass another family with --family.",
                 )
-        for group in (Group.M1, Group.G):
-            if group in block and Group.M2 in block and block[group].shape[0] != block[Group.M2].shape[1]:
-                first, second = block[group], block[Group.M2]
-                raise FamilyMismatch(
-                    f"{first.parameter!r} was read as {group} of family {assignment.family.name!r}.",
-                    f"{group} has {first.shape[0]} rows, and M2, {second.parameter!r}, reads "
-                    f"{second.shape[1]} features.",
-                    "Check that the checkpoint is whole, or pass another family with --family.",
-                )
+    for block in _feed_forwards(assignment):
+        if problem := _feed_forward_problem(block):
+            raise FamilyMismatch(
+                f"{next(iter(block.values())).parameter!r} was read as {next(iter(block))} of family "
+                f"{assignment.family.name!r}.",
+                problem,
+                "Check that the checkpoint is whole, or pass another family with --family.",
+            )
+
+
+def _feed_forward_problem(block: _Block) -> str:
+    """What of a feed-forward part, or of one expert, does not fit the rest; empty if all does."""
+    if Group.M2 not in block:
+        return ""
+    second = block[Group.M2]
+    for group in (Group.M1, Group.G):
+        first = block.get(group, second)
+        if first is second:
+            continue
+        if first.shape[0] != second.shape[1]:
+            return (
+                f"{group} has {first.shape[0]} rows, and M2, {second.parameter!r}, reads {second.shape[1]} "
+                "features."
+            )
+        if first.shape[1] != second.shape[0]:
+            return (
+                f"{group} reads {first.shape[1]} features, and M2, {second.parameter!r}, writes "
+                f"{second.shape[0]}, although both are as wide as the model."
+            )
+    return ""
 
 
 def fits_together(assignment: Assignment) -> bool:
@@ -94,6 +116,15 @@ def _blocks(assignment: Assignment) -> list[_Block]:
         inside = matrix.layer is not None and not matrix.expert
         if inside and (matrix.attention_kind == "self" or matrix.group in FEED_FORWARD_GROUPS):
             blocks.setdefault((matrix.stack, matrix.layer or 0), {})[matrix.group] = matrix
+    return list(blocks.values())
+
+
+def _feed_forwards(assignment: Assignment) -> list[_Block]:
+    """The matrices of each feed-forward part, of a mixture one for each expert."""
+    blocks: dict[tuple[str, int, str], _Block] = {}
+    for matrix in assignment.matrices:
+        if matrix.layer is not None and matrix.group in FEED_FORWARD_GROUPS:
+            blocks.setdefault((matrix.stack, matrix.layer, matrix.expert), {})[matrix.group] = matrix
     return list(blocks.values())
 
 

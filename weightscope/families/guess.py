@@ -132,6 +132,7 @@ def _stack(name: str) -> str:
         name = name[: layer.end(1)]
     for stack, mark in (
         ("vision", "vision"),
+        ("vision", "visual"),
         ("text", "text_model"),
         ("encoder", "encoder"),
         ("decoder", "decoder"),

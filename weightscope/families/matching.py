@@ -28,12 +28,14 @@ class Match:
         return replace(self.pattern, template="any")
 
 
-_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
+_WRAPPERS = re.compile(
+    r"^(?:module\.|_orig_mod\.|_forward_module\.|_fsdp_wrapped_module\.|base_model\.model\.|pretrained_model\.)+"
+)
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 def without_wrappers(name: str) -> str:
-    """A tensor's name without what `torch.nn.DataParallel` and `torch.compile` put before it."""
+    """A tensor's name without what torch's and peft's wrappers put before it."""
     return _WRAPPERS.sub("", name)
 
 

@@ -26,7 +26,7 @@ def strangers(index: TensorIndex, assignment: Assignment) -> tuple[tuple[str, ..
     for matrix in assignment.matrices:
         if matrix.layer is not None and matrix.attention_kind != "cross":
             found[matrix.stack, matrix.layer].add(matrix.group)
-    expected = _expected(spec)
+    expected = expected_roles(spec)
     names: dict[str, None] = {}
     empty: set[Group] = set()
     for layer, strange in unknown.items():
@@ -38,7 +38,7 @@ def strangers(index: TensorIndex, assignment: Assignment) -> tuple[tuple[str, ..
     return tuple(names), tuple(group for group in Group if group in empty)
 
 
-def _expected(spec: FamilySpec) -> dict[str, set[Group]]:
+def expected_roles(spec: FamilySpec) -> dict[str, set[Group]]:
     """For each stack the roles that no layer of the family is without."""
     roles: dict[str, set[Group]] = defaultdict(set)
     for pattern in spec.patterns:

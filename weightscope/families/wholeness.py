@@ -13,13 +13,17 @@ from typing import Any
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.experts import numbered_experts
+from weightscope.families.guess import UNKNOWN
 from weightscope.families.matching import without_wrappers
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
+from weightscope.families.strangers import expected_roles, strangers
 
 # A stack's own count, or that of its part of the config, comes before the model's.
 _STACK_KEYS = ("{}_layers", "num_{}_layers", "{}_config.num_hidden_layers", "{}_config.num_layers")
 _MOST_NAMED = 6
+_SKIPPED = " (skipped)"
+_PARTS = (frozenset(ATTENTION_GROUPS), frozenset(FEED_FORWARD_GROUPS))
 _Parts = dict[int, set[str]]
 _Range = tuple[int, int]
 
@@ -47,8 +51,10 @@ def missing_layers(
             one = sum(last - first + 1 for first, last in lacking) == 1
             missing = f"{_numbered('Layer', lacking)} {'is' if one else 'are'} missing"
             return f"{missing}: {says}, and the tensors have {len(found)}."
-        if problem := _torn(assignment, stack, templates) or _without_experts(
-            assignment, stack, sizes[assignment.family.stack].experts
+        if (
+            problem := _bare(index, assignment, stack)
+            or _torn(assignment, stack, templates)
+            or _without_experts(assignment, stack, sizes[assignment.family.stack].experts)
         ):
             return problem
     return ""
@@ -69,14 +75,13 @@ def _held(index: TensorIndex, assignment: Assignment) -> dict[str, _Parts]:
         return held
     starts = "|".join(re.escape(start) for start in sorted(stacks, key=len, reverse=True))
     layered = re.compile(rf"({starts})(\d{{1,9}})\.(.+)", re.DOTALL)
-    for name, info in index.items():
+    for name, info in {**{info.name: info for info in index.unindexed}, **index}.items():
         found = layered.fullmatch(without_wrappers(name))
         if found and (layer := int(found[2]) - spec.first_layer) >= 0:
             for stack in stacks[found[1]]:
                 parts = held.setdefault(stack, {}).setdefault(layer, set())
                 if len(info.shape) >= 2:
-                    # What is there and skipped with a reason is not missing.
-                    parts.add(f"{found[3]} (skipped)" if name in passed_over else found[3])
+                    parts.add(found[3] + _SKIPPED if name in passed_over else found[3])
     return held
 
 
@@ -103,8 +108,21 @@ def _stated(
         # Where a family counts otherwise, as ALBERT does, the usual key means something else.
         if "." not in own and not any(own in level for level in levels):
             return None
-    alone = alone or bool(spec.stack_beyond)
-    return sizes[stack].layers if alone and stack == spec.stack else None
+    # A guessed family has one count, which with several stacks may be any one's.
+    return sizes[stack].layers if stack == spec.stack and (alone or spec.name != UNKNOWN) else None
+
+
+def _bare(index: TensorIndex, assignment: Assignment, stack: str) -> str:
+    """Which roles no layer has, although others of that part are there and the family has them always."""
+    found = {matrix.group for matrix in assignment.matrices if matrix.stack == stack}
+    lacking = expected_roles(assignment.family).get(stack, set()) - found
+    lacking = {role for role in lacking for part in _PARTS if role in part and part & found}
+    # What has other names is told elsewhere, and what is skipped has its reason.
+    skipped = any(entry.kind == "skipped" for entry in assignment.skipped)
+    if not lacking or skipped or strangers(index, assignment)[0]:
+        return ""
+    named = ", ".join(group for group in Group if group in lacking)
+    return f"No layer has {named}, which family {assignment.family.name!r} is never without."
 
 
 def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:
@@ -123,12 +141,18 @@ def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:
         if {(kind, Group.Q), (kind, Group.K), (kind, Group.V)} <= roles:
             roles.discard((kind, Group.QKV))  # made of the three
     whole = [layer for layer, found in layers.items() if roles <= found]
-    if 2 * len(whole) < len(layers):
-        return ""
     usual = set().union(*(templates.get(layer, set()) for layer in whole))
     lacking: dict[int, set[tuple[str, Group]]] = {}
     for layer, found in layers.items():
-        if (less := roles - found) and not templates.get(layer, set()) - usual:
+        less = roles - found
+        if any(part.endswith(_SKIPPED) for part in templates.get(layer, ())):
+            continue  # what is there and skipped with a reason is not missing
+        # Some of a part is never enough. A whole part may be another in its place, or the model's own way
+        # where most layers have none.
+        instead = bool(templates.get(layer, set()) - usual) or 2 * len(whole) < len(layers)
+        if instead:
+            less = {role for role in less if {_part(other) for other in found} & {_part(role)}}
+        if less:
             lacking[layer] = less
     if not lacking:
         return ""
@@ -145,6 +169,11 @@ def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:
     return f"{_numbered('Layer', _ranges(same))} {verb} {named}, which other layers have{more}."
 
 
+def _part(role: tuple[str, Group]) -> tuple[str, bool]:
+    """Which attention a role belongs to, or that it is of the feed-forward part."""
+    return role[0], role[1] in FEED_FORWARD_GROUPS
+
+
 def _without_experts(assignment: Assignment, stack: str, stated: int | None) -> str:
     """Which layer lacks an expert that the config or another layer has, or a part of one."""
     found = numbered_experts(assignment.matrices)
@@ -157,6 +186,30 @@ def _without_experts(assignment: Assignment, stack: str, stated: int | None) -> 
         for expert, groups in sorted(experts.items()):
             if less := [group for group in Group if group in parts - groups]:
                 return f"Expert {expert} of layer {layer} lacks {', '.join(less)}, which other experts have."
+    return _without_parts_of_mixtures(assignment, stack, layers)
+
+
+def _without_parts_of_mixtures(
+    assignment: Assignment, stack: str, experts: Mapping[int, Mapping[int, set[Group]]]
+) -> str:
+    """Which layer lacks a role of its experts, of the shared one, or the router, that other layers have."""
+    found: dict[str, dict[int, set[Group]]] = {
+        "its experts lack": {layer: set().union(*those.values()) for layer, those in experts.items()},
+        "its shared expert lacks": {},
+        "it lacks": {layer: set() for layer in experts},
+    }
+    for matrix in assignment.matrices:
+        if matrix.stack != stack or matrix.layer is None:
+            continue
+        if matrix.expert == "shared":
+            found["its shared expert lacks"].setdefault(matrix.layer, set()).add(matrix.group)
+        elif matrix.group == Group.ROUTER and matrix.layer in experts:
+            found["it lacks"][matrix.layer].add(matrix.group)
+    for what, layers in found.items():
+        every = set().union(*layers.values())
+        for layer, groups in sorted(layers.items()):
+            if less := [group for group in Group if group in every - groups]:
+                return f"Layer {layer} is not whole: {what} {', '.join(less)}, which other layers have."
     return ""
 
 

@@ -1,0 +1,101 @@
+"""What a layer of a mixture, or of several stacks, must have: found by an attacker, kept by tests."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import weightscope
+from tests.factories import write_checkpoint
+from tests.families.test_experts import INNER, MIXTRAL, D, gpt_oss, mixtral, without
+from tests.parity.cases import CASES
+from tests.parity.mixtures import MIXTURES
+from tests.parity.models import build
+from tests.parity.test_old_spellings import rewritten
+from weightscope.errors import FamilyMismatch
+
+
+def refused(folder, message):
+    with pytest.raises(FamilyMismatch, match=message):
+        weightscope.inspect(folder)
+
+
+def test_experts_of_another_orientation_do_not_fit(tmp_path):
+    tensors = gpt_oss()
+    turned = {name: value.mT.contiguous() if value.dim() == 3 else value for name, value in tensors.items()}
+    refused(write_checkpoint(tmp_path, turned, {"model_type": "gpt_oss"}), "M2, .*, (reads|writes)")
+
+
+@pytest.mark.parametrize("name", ["w1", "w2", "w3"])
+def test_one_expert_the_wrong_way_round(tmp_path, name):
+    end = f"1.block_sparse_moe.experts.2.{name}.weight"
+    tensors = {k: v.T.contiguous() if k.endswith(end) else v for k, v in mixtral().items()}
+    refused(write_checkpoint(tmp_path, tensors, MIXTRAL), "M2, .*, reads")
+
+
+def test_one_expert_of_another_height(tmp_path):
+    tensors = mixtral() | {"model.layers.1.block_sparse_moe.experts.0.w3.weight": torch.randn(INNER - 1, D)}
+    refused(write_checkpoint(tmp_path, tensors, MIXTRAL), "M1 has 4 rows, and M2, .*, reads 5")
+
+
+def test_a_layer_without_its_router(tmp_path):
+    tensors = without(mixtral(), "1.block_sparse_moe.gate.weight")
+    refused(write_checkpoint(tmp_path, tensors, MIXTRAL), "Layer 1 is not whole: it lacks router")
+
+
+def stored(name, folder):
+    build(MIXTURES[name]).save_pretrained(folder, save_original_format=False)
+    return load_file(folder / "model.safetensors"), (folder / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "message"),
+    [
+        ("llama4", r"layers\.1\.feed_forward\.experts\.down_proj", ""),
+        ("qwen3_moe", r"layers\.0\.mlp\.experts\.down_proj", "Layer 0 lacks M2"),
+        ("qwen2_moe", r"layers\.2\.mlp\.shared_expert\.down_proj", "its shared expert lacks M2"),
+        ("deepseek_v3", r"layers\.0\.self_attn\.o_proj", "Layer 0 lacks O"),
+        (
+            "deepseek_v3",
+            r"layers\.0\.self_attn\.kv_b_proj",
+            "Layer 0 lacks K_B, V_B|neither by the config nor",
+        ),
+        ("qwen2_moe", r"layers\.0\.self_attn\.k_proj", "Layer 0 lacks K"),
+        ("qwen3_next", r"layers\.2\.linear_attn\.out_proj", ""),
+    ],
+)
+def test_a_part_of_a_layer_is_gone(tmp_path, name, gone, message):
+    tensors, config = stored(name, tmp_path / "whole")
+    left = {key: value for key, value in tensors.items() if not re.search(gone, key)}
+    assert len(left) < len(tensors)
+    folder = write_checkpoint(tmp_path / "torn", left, json.loads(config))
+    if message:
+        refused(folder, message)
+    else:  # the only layer of its kind, or of no role: nothing to compare with
+        weightscope.inspect(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "message"),
+    [
+        ("t5_with_head", r"encoder\.block\.[12]\.", "config.json states 3 layers of stack 'encoder'"),
+        ("t5_with_head", r"encoder\.block\.0\.layer\.0\.SelfAttention\.q\.", "Layer 0 lacks Q"),
+    ],
+)
+def test_a_part_of_a_stack_is_gone(tmp_path, name, gone, message):
+    case = next(case for case in CASES if case.name == name)
+    _, folder = rewritten(tmp_path, case)
+    kept = {}
+    for shard in folder.glob("*.safetensors"):
+        kept |= {key: value for key, value in load_file(shard).items() if not re.search(gone, key)}
+    config = json.loads((folder / "config.json").read_text())
+    refused(write_checkpoint(tmp_path / "torn", kept, config), message)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "base_model.model.", "_forward_module.module."])
+def test_wrappers_do_not_hide_a_family(tmp_path, wrapper):
+    tensors = {wrapper + name: value for name, value in mixtral().items()}
+    found = weightscope.inspect(write_checkpoint(tmp_path, tensors, MIXTRAL))
+    assert (found.family, found.notes) == ("mixtral", ())
