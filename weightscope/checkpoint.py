@@ -23,11 +23,11 @@ from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
 from weightscope.families.mixture import check_one_family
-from weightscope.families.remarks import no_roles, other_depths, unlike
+from weightscope.families.remarks import bare, no_roles, other_depths, other_widths, unlike
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
 from weightscope.families.spec import FamilySpec, Group
-from weightscope.families.strangers import strangers
+from weightscope.families.strangers import empty_roles, strangers
 from weightscope.families.wholeness import missing_layers
 
 if TYPE_CHECKING:
@@ -126,6 +126,10 @@ class Checkpoint:
             return (), ()
         return strangers(self.tensors, self.assignment)
 
+    def _bare(self) -> tuple[str, ...]:
+        spec = self.detection.spec
+        return () if spec.name == UNKNOWN else bare(empty_roles(self.assignment), spec)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
@@ -134,7 +138,8 @@ class Checkpoint:
             *self.source.notes,
             *self.detection.notes,
             *((missing,) if missing else other_depths(self.matrices, spec, self.stack_sizes)),
-            *unlike(*self._strangers, spec),
+            *other_widths(self.matrices, spec, self.stack_sizes),
+            *(unlike(*self._strangers, spec) or self._bare()),
             *no_roles(spec),
         )
 

@@ -80,8 +80,8 @@ def write_report(
     Raises:
         OutputError: Something could not be written; an earlier report is untouched.
     """
-    refuse_others(folder, "recipe.yaml", "a recipe or a training")
     check_writable(folder)
+    refuse_others(folder, "recipe.yaml", "a recipe or a training")
     writers: dict[str, Callable[[Path], object]] = {
         "matrices.csv": lambda path: write_csv(table, path),
         "matrices.parquet": lambda path: table.to_parquet(path, index=False),

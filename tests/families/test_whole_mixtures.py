@@ -99,3 +99,16 @@ def test_wrappers_do_not_hide_a_family(tmp_path, wrapper):
     tensors = {wrapper + name: value for name, value in mixtral().items()}
     found = weightscope.inspect(write_checkpoint(tmp_path, tensors, MIXTRAL))
     assert (found.family, found.notes) == ("mixtral", ())
+
+
+def test_a_role_that_no_layer_has_is_told(tmp_path):
+    left = without(mixtral(), "v_proj.weight")
+    found = weightscope.inspect(write_checkpoint(tmp_path, left, MIXTRAL))
+    assert found.notes == ("No layer has V, which family 'mixtral' always has.",)
+
+
+def test_a_width_that_the_config_contradicts_is_told(tmp_path):
+    tensors, config = stored("qwen2_moe", tmp_path / "whole")
+    other = {**json.loads(config), "intermediate_size": 38}
+    found = weightscope.inspect(write_checkpoint(tmp_path / "other", tensors, other))
+    assert found.notes == ("config.json states a feed-forward width of 38, and the tensors have 37.",)

@@ -168,8 +168,8 @@ def analyze(
             return
         plan_analysis(checkpoint, options)  # what is wrong with the options is said before a folder is made
         if out is not None:
-            refuse_others(out, "recipe.yaml", "a recipe or a training")
             check_writable(out)
+            refuse_others(out, "recipe.yaml", "a recipe or a training")
         journal = out / JOURNAL_FILE if out is not None else None
         if not quiet and journal is not None and journal.exists() and not resume:
             render.notes([f"'{journal}', of an interrupted run, is started anew; --resume goes on."], [])

@@ -27,6 +27,28 @@ def other_depths(
     return tuple(found)
 
 
+def other_widths(
+    matrices: Iterable[Matrix], spec: FamilySpec, sizes: Mapping[str, ConfigSizes]
+) -> tuple[str, ...]:
+    """Of each stack no feed-forward part of which is as wide as the config states; experts apart."""
+    if spec.name == UNKNOWN:
+        return ()
+    heights: dict[str, set[int]] = {}
+    for matrix in matrices:
+        if matrix.group == Group.M1 and matrix.layer is not None and not matrix.expert:
+            heights.setdefault(matrix.stack, set()).add(matrix.shape[0])
+    found = []
+    for stack, rows in heights.items():
+        stated = sizes[stack].feed_forward_dimension if stack in sizes else None
+        if stated and stated not in rows:
+            of = f" of the {stack}" if len(heights) > 1 else ""
+            listed = " and ".join(map(str, sorted(rows)[:4]))
+            found.append(
+                f"config.json states a feed-forward width{of} of {stated}, and the tensors have {listed}."
+            )
+    return tuple(found)
+
+
 def unlike(names: tuple[str, ...], empty: tuple[Group, ...], spec: FamilySpec) -> tuple[str, ...]:
     """Of matrices in the layers that are most likely what the family misses there."""
     if not names:
@@ -38,6 +60,11 @@ def unlike(names: tuple[str, ...], empty: tuple[Group, ...], spec: FamilySpec) -
         f"layers lack {', '.join(empty)}. 'weightscope families draft' begins a family file to describe "
         "them in.",
     )
+
+
+def bare(empty: tuple[Group, ...], spec: FamilySpec) -> tuple[str, ...]:
+    """Of roles that no layer has."""
+    return (f"No layer has {', '.join(empty)}, which family {spec.name!r} always has.",) if empty else ()
 
 
 def no_roles(spec: FamilySpec) -> tuple[str, ...]:

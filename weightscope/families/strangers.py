@@ -12,6 +12,7 @@ from weightscope.families.assign import Assignment
 from weightscope.families.matching import NameMatcher, without_wrappers
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
 
+_PARTS = (frozenset(ATTENTION_GROUPS), frozenset(FEED_FORWARD_GROUPS))
 _ROLES = (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS)
 _Layer = tuple[str, int]
 
@@ -26,7 +27,7 @@ def strangers(index: TensorIndex, assignment: Assignment) -> tuple[tuple[str, ..
     for matrix in assignment.matrices:
         if matrix.layer is not None and matrix.attention_kind != "cross":
             found[matrix.stack, matrix.layer].add(matrix.group)
-    expected = expected_roles(spec)
+    expected = _expected(spec)
     names: dict[str, None] = {}
     empty: set[Group] = set()
     for layer, strange in unknown.items():
@@ -38,7 +39,16 @@ def strangers(index: TensorIndex, assignment: Assignment) -> tuple[tuple[str, ..
     return tuple(names), tuple(group for group in Group if group in empty)
 
 
-def expected_roles(spec: FamilySpec) -> dict[str, set[Group]]:
+def empty_roles(assignment: Assignment) -> tuple[Group, ...]:
+    """Roles that no layer of a stack has, although the family always does and some of that part is there."""
+    empty: set[Group] = set()
+    for stack, expected in _expected(assignment.family).items():
+        found = {matrix.group for matrix in assignment.matrices if matrix.stack == stack}
+        empty |= {role for role in expected - found for part in _PARTS if role in part and part & found}
+    return tuple(group for group in Group if group in empty)
+
+
+def _expected(spec: FamilySpec) -> dict[str, set[Group]]:
     """For each stack the roles that no layer of the family is without."""
     roles: dict[str, set[Group]] = defaultdict(set)
     for pattern in spec.patterns:

@@ -17,13 +17,11 @@ from weightscope.families.guess import UNKNOWN
 from weightscope.families.matching import without_wrappers
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
-from weightscope.families.strangers import expected_roles, strangers
 
 # A stack's own count, or that of its part of the config, comes before the model's.
 _STACK_KEYS = ("{}_layers", "num_{}_layers", "{}_config.num_hidden_layers", "{}_config.num_layers")
 _MOST_NAMED = 6
 _SKIPPED = " (skipped)"
-_PARTS = (frozenset(ATTENTION_GROUPS), frozenset(FEED_FORWARD_GROUPS))
 _Parts = dict[int, set[str]]
 _Range = tuple[int, int]
 
@@ -51,11 +49,8 @@ def missing_layers(
             one = sum(last - first + 1 for first, last in lacking) == 1
             missing = f"{_numbered('Layer', lacking)} {'is' if one else 'are'} missing"
             return f"{missing}: {says}, and the tensors have {len(found)}."
-        if (
-            problem := _bare(index, assignment, stack)
-            or _torn(assignment, stack, templates)
-            or _without_experts(assignment, stack, sizes[assignment.family.stack].experts)
-        ):
+        experts = sizes[assignment.family.stack].experts
+        if problem := _torn(assignment, stack, templates) or _without_experts(assignment, stack, experts):
             return problem
     return ""
 
@@ -110,19 +105,6 @@ def _stated(
             return None
     # A guessed family has one count, which with several stacks may be any one's.
     return sizes[stack].layers if stack == spec.stack and (alone or spec.name != UNKNOWN) else None
-
-
-def _bare(index: TensorIndex, assignment: Assignment, stack: str) -> str:
-    """Which roles no layer has, although others of that part are there and the family has them always."""
-    found = {matrix.group for matrix in assignment.matrices if matrix.stack == stack}
-    lacking = expected_roles(assignment.family).get(stack, set()) - found
-    lacking = {role for role in lacking for part in _PARTS if role in part and part & found}
-    # What has other names is told elsewhere, and what is skipped has its reason.
-    skipped = any(entry.kind == "skipped" for entry in assignment.skipped)
-    if not lacking or skipped or strangers(index, assignment)[0]:
-        return ""
-    named = ", ".join(group for group in Group if group in lacking)
-    return f"No layer has {named}, which family {assignment.family.name!r} is never without."
 
 
 def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:

@@ -79,8 +79,8 @@ def run_analyze(
     started, options = perf_counter(), recipe.options.options()
     resolve_device(options.device)  # what is wrong for every model is said once, before any is opened
     is_new = not folder.exists()
-    refuse_others(folder, "summary.json", "an analysis")
     check_writable(folder)
+    refuse_others(folder, "summary.json", "an analysis")
     models: list[ModelOutcome] = []
     reports: list[Report] = []
     for number, (name, model) in enumerate(recipe.models.items(), start=1):

@@ -83,8 +83,8 @@ def run_training(
     if resume and (claims := _kept(loaded, recipe, folder)) is not None:
         return TrainingOutcome(claims=tuple(claims), files=(), seconds=0.0)
     is_new = not os.path.lexists(folder)
-    refuse_others(folder, "summary.json", "an analysis")
     check_writable(folder)
+    refuse_others(folder, "summary.json", "an analysis")
     try:
         with only_run(folder):
             return _train(loaded, recipe, folder, device, listener, resume=resume)

@@ -26,7 +26,7 @@ QWEN = FamilySpec(
         *buffers("{prefix}h.{layer}.attn.", "rotary_emb.inv_freq", reason=FREQUENCIES),
         *buffers("{prefix}", "rotary_emb.inv_freq", reason=FREQUENCIES),
     ),
-    config_keys={"head_dim": "kv_channels"},
+    config_keys={"head_dim": "kv_channels", "feed_forward_dimension": ""},  # the config's is double
     verified="formula",
     reference="Qwen/Qwen-7B, modeling_qwen.py (QWenAttention, QWenMLP), 2023-11; layout not run here",
 )
