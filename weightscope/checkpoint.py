@@ -95,6 +95,18 @@ class Checkpoint:
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
+        if self.detection.spec.name != UNKNOWN and not self._partial and self._missing:
+            raise FamilyMismatch(
+                f"Every layer of {self.source.reference!r} was to be read as family "
+                f"{self.detection.spec.name!r}.",
+                self._missing,
+                "Complete the checkpoint, or take it as it is: --partial (in Python partial=True).",
+            )
+        return self._assigned
+
+    @cached_property
+    def _assigned(self) -> Assignment:
+        """The same, whether or not layers are missing."""
         spec = self.detection.spec
         if spec.name != UNKNOWN and not self._as_asked:
             check_one_family(self.tensors, spec)
@@ -104,16 +116,11 @@ class Checkpoint:
             check_heads(assignment, self.stack_sizes)
             check_widths(assignment, self.stack_sizes)
             check_experts(assignment.matrices, spec.name, stated=self.sizes.experts)
-            if not self._partial and (missing := self._missing(assignment)):
-                raise FamilyMismatch(
-                    f"Every layer of {self.source.reference!r} was to be read as family {spec.name!r}.",
-                    missing,
-                    "Complete the checkpoint, or take it as it is: --partial (in Python partial=True).",
-                )
         return assignment
 
-    def _missing(self, assignment: Assignment) -> str:
-        return missing_layers(self.tensors, assignment, self.config, self.stack_sizes)
+    @cached_property
+    def _missing(self) -> str:
+        return missing_layers(self.tensors, self._assigned, self.config, self.stack_sizes)
 
     @cached_property
     def strangers(self) -> tuple[str, ...]:
@@ -133,12 +140,12 @@ class Checkpoint:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        spec, missing = self.detection.spec, self._missing(self.assignment)
+        spec, matrices, missing = self.detection.spec, self.matrices, self._missing
         return (
             *self.source.notes,
             *self.detection.notes,
-            *((missing,) if missing else other_depths(self.matrices, spec, self.stack_sizes)),
-            *other_widths(self.matrices, spec, self.stack_sizes),
+            *((missing,) if missing else other_depths(matrices, spec, self.stack_sizes)),
+            *other_widths(matrices, spec, self.stack_sizes),
             *(unlike(*self._strangers, spec) or self._bare()),
             *no_roles(spec),
         )

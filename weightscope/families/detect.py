@@ -1,6 +1,5 @@
 """Which family a checkpoint belongs to."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as brief  # a config is somebody else's text, of any length
@@ -11,14 +10,13 @@ from weightscope.errors import FamilyMismatch
 from weightscope.families.agreement import check_heads, fits_together
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
-from weightscope.families.matching import NameMatcher
+from weightscope.families.matching import NUMBER, NameMatcher
 from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import stack_sizes
 from weightscope.families.spec import FamilySpec, Group, MatrixPattern
 from weightscope.families.user_family import check_config_keys, check_templates
 
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # Stack, attention kind and group: different names may mean one.
 _Place = tuple[str, str, Group]
 
@@ -116,7 +114,7 @@ def _one_layer(index: TensorIndex) -> TensorIndex:
     """The first tensor of those whose names differ in their first number only: what tells families apart."""
     first: dict[str, TensorInfo] = {}
     for name, info in index.items():
-        first.setdefault(_NUMBER.sub("#", name, count=1), info)
+        first.setdefault(NUMBER.sub("#", name, count=1), info)
     return TensorIndex({info.name: info for info in first.values()})
 
 
@@ -139,7 +137,7 @@ def _guessed(pattern: MatrixPattern) -> str:
     """A line for a template; convolutions that differ in numbers share one."""
     template = pattern.template
     if pattern.group == Group.CONV:
-        template = _NUMBER.sub("*", template)
+        template = NUMBER.sub("*", template)
     how = [pattern.layout] if pattern.layout else []
     how += ["cross attention"] if pattern.attention_kind == "cross" else []
     how += ["transposed"] if pattern.transposed else []

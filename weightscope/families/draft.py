@@ -15,16 +15,15 @@ from weightscope.families.family_text import comment, entry, item, plain, scalar
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.heads import HeadCounts, LayoutError
 from weightscope.families.layouts import LAYOUTS, QKV_LAYOUTS
-from weightscope.families.matching import NameMatcher, without_wrappers
+from weightscope.families.matching import NUMBER, NameMatcher, without_wrappers
 from weightscope.families.matrix import Slice
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import FamilySpec, Group, MatrixPattern
 
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,60}")
 # More than a config has numbers, or a checkpoint kinds of tensors.
-_MOST_NUMBERS, _MOST_TEMPLATES = 40, 1000
+_MOSTNUMBERS, _MOST_TEMPLATES = 40, 1000
 # Query heads of the largest models.
 _MOST_HEADS = 128
 _Kinds = dict[str, list[TensorInfo]]
@@ -112,7 +111,7 @@ def _template_of(name: str, spec: FamilySpec) -> str:
             number = re.match(rf"{re.escape(before.replace('{prefix}', prefix))}(\d+)\.", name)
             if number:
                 return f"{before}{{layer}}.{_with_expert(name[number.end() :])}"
-    return _with_expert(_NUMBER.sub("{layer}", name, count=1))
+    return _with_expert(NUMBER.sub("{layer}", name, count=1))
 
 
 def _with_expert(rest: str) -> str:
@@ -165,9 +164,9 @@ def _config_comments(config: Mapping[str, Any], sizes: ConfigSizes) -> Iterator[
         if type(value) is int and 0 < value < 10**9 and value not in read.values()
     ]
     if numbers:
-        more = [f"and {len(numbers) - _MOST_NUMBERS} more"] if len(numbers) > _MOST_NUMBERS else []
+        more = [f"and {len(numbers) - _MOSTNUMBERS} more"] if len(numbers) > _MOSTNUMBERS else []
         lacking = ", ".join(name for name, value in read.items() if value is None)
-        yield from comment(f"Its other numbers: {', '.join([*numbers[:_MOST_NUMBERS], *more])}.")
+        yield from comment(f"Its other numbers: {', '.join([*numbers[:_MOSTNUMBERS], *more])}.")
         yield from comment(f"If one of them is a size that was not read ({lacking}), name its key:")
         yield "# config_keys:"
         yield "#   heads: KEY"

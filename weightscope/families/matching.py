@@ -31,12 +31,21 @@ class Match:
 _WRAPPERS = re.compile(
     r"^(?:module\.|_orig_mod\.|_forward_module\.|_fsdp_wrapped_module\.|base_model\.model\.|pretrained_model\.)+"
 )
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 def without_wrappers(name: str) -> str:
     """A tensor's name without what torch's and peft's wrappers put before it."""
     return _WRAPPERS.sub("", name)
+
+
+def layer_starts(spec: FamilySpec) -> Iterator[tuple[str, str]]:
+    """What may stand before a layer's number in a name, and the stack of that layer."""
+    for pattern in spec.patterns:
+        before, numbered, _ = pattern.template.partition("{layer}")
+        if numbered:
+            for prefix in spec.prefixes if "{prefix}" in before else ("",):
+                yield before.replace("{prefix}", prefix), pattern.stack or spec.stack
 
 
 class NameMatcher:
@@ -49,7 +58,7 @@ class NameMatcher:
         for pattern in patterns:
             for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
                 text = pattern.template.replace("{prefix}", prefix)
-                key = _NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
+                key = NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
                 regex = re.escape(text)
                 for name in ("layer", "expert"):
                     regex = regex.replace(rf"\{{{name}\}}", rf"(?P<{name}>\d+)")
@@ -65,7 +74,7 @@ class NameMatcher:
 
     def _matches(self, name: str) -> Iterator[Match]:
         name = without_wrappers(name)
-        for regex, pattern in self._candidates.get(_NUMBER.sub("#", name), ()):
+        for regex, pattern in self._candidates.get(NUMBER.sub("#", name), ()):
             if found := regex.fullmatch(name):
                 numbers = found.groupdict()
                 layer = int(numbers["layer"]) - self._first_layer if numbers.get("layer") else None

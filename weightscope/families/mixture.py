@@ -5,16 +5,14 @@ Whole layers that another family of text knows, where this one knows none, are n
 two halves of them, were put together. Towers of pictures and sound are legitimate beside any decoder.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.errors import FamilyMismatch
-from weightscope.families.matching import Match, NameMatcher
+from weightscope.families.matching import NUMBER, Match, NameMatcher
 from weightscope.families.registry import FAMILIES
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group, MatrixPattern
 
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # Those of a model of text. Others, such as vision, are towers beside it.
 _OWN_STACKS = ("encoder", "decoder")
 _Layer = tuple[str, int]
@@ -32,7 +30,7 @@ def check_one_family(index: TensorIndex, spec: FamilySpec) -> None:
     if len(strange) == len(matrices):
         return
     whole_here = {layer for layer, found in _layers(matrices, own, spec).items() if _is_block(found)}
-    examples = list({_NUMBER.sub("#", name, count=1): name for name in strange}.values())
+    examples = list({NUMBER.sub("#", name, count=1): name for name in strange}.values())
     best: tuple[int, str, str] = (0, "", "")
     for other in FAMILIES.values():
         matcher = NameMatcher(other)
@@ -76,7 +74,7 @@ def _layers(
             continue
         container = next(
             name[: number.start()]
-            for number in _NUMBER.finditer(name)
+            for number in NUMBER.finditer(name)
             if int(number[0]) == match.layer + spec.first_layer
         )
         for group in set(pattern.groups) & {*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS}:

@@ -5,11 +5,10 @@ the same time a role is empty that the family has no layer without, they are mos
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
-from weightscope.families.matching import NameMatcher, without_wrappers
+from weightscope.families.matching import NameMatcher, layer_starts, without_wrappers
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
 
 _PARTS = (frozenset(ATTENTION_GROUPS), frozenset(FEED_FORWARD_GROUPS))
@@ -61,7 +60,7 @@ def _unknown(index: TensorIndex, spec: FamilySpec) -> dict[_Layer, list[str]]:
     """Matrices whose names begin as those of a layer do, and go on as no template does."""
     matcher = NameMatcher(spec)
     starts: dict[str, str] = {}
-    for start, stack in _starts(spec):
+    for start, stack in layer_starts(spec):
         starts.setdefault(start, stack)
     found: dict[_Layer, list[str]] = defaultdict(list)
     for name, info in index.items():
@@ -77,12 +76,3 @@ def _unknown(index: TensorIndex, spec: FamilySpec) -> dict[_Layer, list[str]]:
                 found[stack, layer].append(name)
                 break
     return found
-
-
-def _starts(spec: FamilySpec) -> Iterator[tuple[str, str]]:
-    """What stands before a layer's number, and the stack of that layer."""
-    for pattern in spec.patterns:
-        before, numbered, _ = pattern.template.partition("{layer}")
-        if numbered:
-            for prefix in spec.prefixes if "{prefix}" in before else ("",):
-                yield before.replace("{prefix}", prefix), pattern.stack or spec.stack

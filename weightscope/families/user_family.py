@@ -12,11 +12,10 @@ from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.errors import FamilyMismatch
-from weightscope.families.matching import NameMatcher
+from weightscope.families.matching import NUMBER, NameMatcher
 from weightscope.families.registry import FAMILIES
 from weightscope.families.spec import FamilySpec, MatrixPattern
 
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 # A checkpoint has below a thousand names once their numbers are taken out.
 _MOST_NAMES = 5000
 
@@ -84,13 +83,13 @@ def _states(config: Mapping[str, Any], key: str) -> bool:
 def nearest(pattern: MatrixPattern, spec: FamilySpec, names: Iterable[str]) -> str:
     """The tensor name that a template comes closest to, in words."""
     wanted = {
-        _NUMBER.sub("#", re.sub(r"\{(layer|expert)\}", "0", pattern.template.replace("{prefix}", prefix)))
+        NUMBER.sub("#", re.sub(r"\{(layer|expert)\}", "0", pattern.template.replace("{prefix}", prefix)))
         for prefix in spec.prefixes or ("",)
     }
     distinct: dict[str, str] = {}
     for name in names:
         if len(distinct) < _MOST_NAMES:
-            distinct.setdefault(_NUMBER.sub("#", name), name)
+            distinct.setdefault(NUMBER.sub("#", name), name)
     if not distinct:
         return "there are none"
     scores = {

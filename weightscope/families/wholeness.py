@@ -14,7 +14,7 @@ from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.experts import numbered_experts
 from weightscope.families.guess import UNKNOWN
-from weightscope.families.matching import without_wrappers
+from weightscope.families.matching import layer_starts, without_wrappers
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
 
@@ -60,11 +60,8 @@ def _held(index: TensorIndex, assignment: Assignment) -> dict[str, _Parts]:
     spec = assignment.family
     passed_over = {entry.tensor.name for entry in assignment.skipped if entry.kind == "skipped"}
     stacks: dict[str, set[str]] = defaultdict(set)
-    for pattern in spec.patterns:
-        before, numbered, _ = pattern.template.partition("{layer}")
-        for prefix in spec.prefixes if "{prefix}" in before else ("",):
-            if numbered:
-                stacks[before.replace("{prefix}", prefix)].add(pattern.stack or spec.stack)
+    for start, of in layer_starts(spec):
+        stacks[start].add(of)
     held: dict[str, _Parts] = {}
     if not stacks:
         return held
