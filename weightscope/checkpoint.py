@@ -23,10 +23,11 @@ from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
 from weightscope.families.mixture import check_one_family
-from weightscope.families.remarks import bare, no_roles, other_depths, other_widths, unlike
+from weightscope.families.remarks import bare, no_roles, other_depth, unlike
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
 from weightscope.families.spec import FamilySpec, Group
+from weightscope.families.stated import contradictions
 from weightscope.families.strangers import empty_roles, strangers
 from weightscope.families.wholeness import missing_layers
 
@@ -95,12 +96,14 @@ class Checkpoint:
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        if self.detection.spec.name != UNKNOWN and not self._partial and self._missing:
+        spec = self.detection.spec
+        problem = self._missing or next(iter(self._contradictions), "")
+        if spec.name != UNKNOWN and not self._partial and problem:
+            mend = "Complete the checkpoint" if self._missing else "Correct config.json"
             raise FamilyMismatch(
-                f"Every layer of {self.source.reference!r} was to be read as family "
-                f"{self.detection.spec.name!r}.",
-                self._missing,
-                "Complete the checkpoint, or take it as it is: --partial (in Python partial=True).",
+                f"Every layer of {self.source.reference!r} was to be read as family {spec.name!r}.",
+                problem,
+                f"{mend}, or take it as it is: --partial (in Python partial=True).",
             )
         return self._assigned
 
@@ -123,6 +126,10 @@ class Checkpoint:
         return missing_layers(self.tensors, self._assigned, self.config, self.stack_sizes)
 
     @cached_property
+    def _contradictions(self) -> tuple[str, ...]:
+        return contradictions(self._assigned.matrices, self.detection.spec, self.config, self.stack_sizes)
+
+    @cached_property
     def strangers(self) -> tuple[str, ...]:
         """Matrices in layers under names that the family does not know, while it misses some there."""
         return self._strangers[0]
@@ -140,12 +147,12 @@ class Checkpoint:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        spec, matrices, missing = self.detection.spec, self.matrices, self._missing
+        spec, assignment, missing = self.detection.spec, self.assignment, self._missing
         return (
             *self.source.notes,
             *self.detection.notes,
-            *((missing,) if missing else other_depths(matrices, spec, self.stack_sizes)),
-            *other_widths(matrices, spec, self.stack_sizes),
+            *((missing,) if missing else other_depth(self.tensors, assignment, self.sizes)),
+            *self._contradictions,
             *(unlike(*self._strangers, spec) or self._bare()),
             *no_roles(spec),
         )
@@ -254,8 +261,8 @@ def open_checkpoint(
             parts that are needed.
         connections: To the Hub at once, in [1, 64].
         verify: Whether to compare whole files with the Hub's digests first; not for what is streamed.
-        partial: Whether layers, or parts of them, may be missing; else that is an error when matrices are
-            asked for.
+        partial: Whether layers, or parts of them, may be missing, and the config may state other sizes where
+            nothing is split by them; else that is an error when matrices are asked for.
 
     Examples:
         >>> with open_checkpoint("demo") as checkpoint:

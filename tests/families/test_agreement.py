@@ -171,7 +171,7 @@ def test_names_that_mean_two_things_are_an_error(tmp_path, monkeypatch):
         for pattern in FAMILIES["llama"].patterns
     )
     monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES["llama"], name="other", patterns=patterns))
-    with pytest.raises(FamilyMismatch, match=r"llama and .*other, which store different things") as error:
+    with pytest.raises(FamilyMismatch, match=r"llama, .* and other, which store different things") as error:
         opened(tmp_path, apart(), COUNTS)
     assert "--family" in str(error.value)
 

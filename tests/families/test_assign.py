@@ -78,18 +78,13 @@ def test_a_known_weight_with_other_dimensions_is_skipped(tmp_path):
 
 
 def test_order_of_the_table(tmp_path):
-    with opened(tmp_path, gpt2_tensors(layers=11)) as checkpoint:
+    with opened(tmp_path, gpt2_tensors(layers=11), GPT2_CONFIG | {"n_layer": 11}) as checkpoint:
         found = [(matrix.layer, str(matrix.group)) for matrix in checkpoint.matrices]
     block = ["Q", "K", "V", "O", "QKV", "M1", "M2"]
     assert found == [(layer, group) for layer in range(11) for group in block] + [
         (None, "embedding"),
         (None, "position"),
     ]
-
-
-def test_more_layers_than_the_config_states_are_said(tmp_path):
-    with opened(tmp_path, gpt2_tensors(layers=4), GPT2_CONFIG) as checkpoint:
-        assert "config.json states 2 layers and the tensors have 4." in checkpoint.notes
 
 
 def test_names_wrapped_by_data_parallel_and_compile(tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 import weightscope
 from tests.factories import gpt2_tensors, write_checkpoint
+from tests.families.made_up import llama
 from weightscope.errors import FamilyMismatch
 
 
@@ -47,6 +48,43 @@ def test_names_decide_without_a_config_and_it_is_said(tmp_path):
     with opened(tmp_path, gpt2_tensors()) as checkpoint:
         assert checkpoint.detection.spec.name == "gpt2"
         assert "no config.json" in " ".join(checkpoint.notes)
+
+
+def fused(shape, name):
+    """One layer of BLOOM's and Falcon's names, or of GPT-2's and GPT-BigCode's."""
+    names = {"c_attn": ("h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc", "h.0.mlp.c_proj"),
+             "query_key_value": ("h.0.self_attention.query_key_value", "h.0.self_attention.dense",
+                                 "h.0.mlp.dense_h_to_4h", "h.0.mlp.dense_4h_to_h")}  # fmt: skip
+    shapes = (shape, (12, 12), (20, 12), (12, 20))
+    return {f"transformer.{n}.weight": torch.randn(*s) for n, s in zip(names[name], shapes, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "families"),
+    [("query_key_value", (18, 12), "bloom and falcon"), ("c_attn", (18, 12), "openai-gpt and gpt_bigcode")],
+)
+def test_names_of_several_families_that_need_a_config(tmp_path, name, shape, families):
+    """None of them is blamed for what only one of them could have been told."""
+    with pytest.raises(FamilyMismatch) as error:
+        opened(tmp_path, fused(shape, name))
+    assert families in error.value.found
+    assert "How many heads there are is not known" in error.value.found
+    assert "config.json beside the weights" in error.value.advice
+
+
+def test_layers_of_two_families_without_a_config(tmp_path):
+    """Names that several families share do not hide that one layer is another's."""
+    tensors = {**llama(0, 1), **phi3_layer(2)}
+    with pytest.raises(FamilyMismatch, match=r"names of family 'phi3', such as 'model\.layers\.2"):
+        opened(tmp_path, tensors)
+
+
+def phi3_layer(layer):
+    shapes = {
+        "self_attn.qkv_proj": (16, 8), "self_attn.o_proj": (8, 8), "mlp.gate_up_proj": (24, 8),
+        "mlp.down_proj": (8, 12),
+    }  # fmt: skip
+    return {f"model.layers.{layer}.{name}.weight": torch.randn(*shape) for name, shape in shapes.items()}
 
 
 def test_names_do_not_overrule_an_unregistered_model_type(tmp_path):

@@ -107,8 +107,23 @@ def test_a_role_that_no_layer_has_is_told(tmp_path):
     assert found.notes == ("No layer has V, which family 'mixtral' always has.",)
 
 
-def test_a_width_that_the_config_contradicts_is_told(tmp_path):
-    tensors, config = stored("qwen2_moe", tmp_path / "whole")
-    other = {**json.loads(config), "intermediate_size": 38}
-    found = weightscope.inspect(write_checkpoint(tmp_path / "other", tensors, other))
-    assert found.notes == ("config.json states a feed-forward width of 38, and the tensors have 37.",)
+@pytest.mark.parametrize(
+    ("name", "key", "value", "found"),
+    [
+        ("qwen2_moe", "intermediate_size", 38, "a feed-forward width of 38, and the tensors have 37."),
+        ("qwen2_moe", "moe_intermediate_size", 38, "experts of a width of 38, and the tensors have"),
+        ("mixtral", "intermediate_size", 38, "experts of a width of 38, and the tensors have"),
+        ("gpt_oss", "intermediate_size", 38, "experts of a width of 38, and the tensors have"),
+        ("deepseek_v3", "moe_intermediate_size", 38, "experts of a width of 38, and the tensors have"),
+        ("deepseek_v3", "q_lora_rank", 38, "a latent dimension of queries of 38, and the tensors have"),
+        ("deepseek_v3", "vocab_size", 10_000, "10000 tokens, and the largest embedding has"),
+        ("jamba", "intermediate_size", 38, "a feed-forward width of 38, and the tensors have"),
+    ],
+)
+def test_a_size_that_the_config_contradicts(tmp_path, name, key, value, found):
+    tensors, config = stored(name, tmp_path / "whole")
+    other = json.loads(config)
+    assert other[key]
+    folder = write_checkpoint(tmp_path / "other", tensors, {**other, key: value})
+    refused(folder, f"config.json states {found}")
+    assert found in " ".join(weightscope.inspect(folder, partial=True).notes)

@@ -1,5 +1,7 @@
 """Layers that are missing, or lack what others have, are an error that names them, but for --partial."""
 
+import re
+
 import pytest
 import torch
 
@@ -129,9 +131,6 @@ WHOLE = {
     "one layer of another kind": (
         without(llama(*range(4)), "layers.1.self_attn") | with_mamba(1), llama_config(4)
     ),
-    "one layer after the last": (
-        {**llama(0, 1, 2), "model.layers.2.eh_proj.weight": torch.randn(8, 16)}, llama_config(2)
-    ),
     "groups of layers": (
         {f"encoder.albert_layer_groups.0.albert_layers.0.attention.{name}.weight": torch.randn(8, 8)
          for name in ("query", "key", "value", "dense")},
@@ -163,6 +162,20 @@ WHOLE = {
 def test_what_is_whole(tmp_path, tensors, config):
     with opened(tmp_path, tensors, config) as checkpoint:
         assert checkpoint.matrices
+
+
+def test_more_layers_than_the_config_states(tmp_path):
+    tensors = {**llama(0, 1, 2), "model.layers.2.eh_proj.weight": torch.randn(8, 16)}
+    found = "config.json states 2 layers, and the tensors have 3."
+    with (
+        opened(tmp_path, tensors, llama_config(2)) as checkpoint,
+        pytest.raises(FamilyMismatch, match=re.escape(found)) as error,
+    ):
+        checkpoint.matrices  # noqa: B018
+    assert "Correct config.json" in error.value.advice
+    with opened(tmp_path, tensors, llama_config(2), partial=True) as checkpoint:
+        assert {m.layer for m in checkpoint.matrices if m.stack} == {0, 1, 2}
+        assert found in checkpoint.notes
 
 
 def test_unknown_families_are_told_in_a_note(tmp_path):

@@ -14,6 +14,7 @@ from tests.parity import probe
 from tests.parity.mixtures import EXPERTS, MIXTURES, Mixture, computed, part, roles
 from tests.parity.models import HEADS, HIDDEN, KV_HEADS, LAYERS, build
 from tests.parity.test_consolidated import consolidated
+from weightscope.errors import FamilyMismatch
 from weightscope.families.layouts import LAYOUTS
 
 SAVED = [
@@ -105,9 +106,8 @@ def test_every_tensor_is_accounted_for_once(tmp_path, name, old):
         assert checkpoint.notes == ()
 
 
-def test_the_block_of_further_tokens_is_apart(tmp_path):
+def further_tokens(model):
     """As the Hub has it: numbered on from the last layer, with an embedding and a head of its own."""
-    _, model = saved("deepseek_v3", tmp_path)
     tensors = dict(model.state_dict())
     last = {name: value for name, value in tensors.items() if name.startswith("model.layers.2.")}
     further = {name.replace(".layers.2.", ".layers.3."): 2 * value for name, value in last.items()}
@@ -116,7 +116,15 @@ def test_the_block_of_further_tokens_is_apart(tmp_path):
         "model.layers.3.embed_tokens.weight": torch.randn(31, HIDDEN),
         "model.layers.3.shared_head.head.weight": torch.randn(31, HIDDEN),
     }
-    folder = write_checkpoint(tmp_path / "further", {**tensors, **further}, model.config.to_dict())
+    return tensors, further
+
+
+@pytest.mark.parametrize("stated", ["num_hidden_layers", ""])
+def test_the_block_of_further_tokens_is_apart(tmp_path, stated):
+    _, model = saved("deepseek_v3", tmp_path)
+    tensors, further = further_tokens(model)
+    config = {key: value for key, value in model.config.to_dict().items() if stated or "layers" not in key}
+    folder = write_checkpoint(tmp_path / "further", {**tensors, **further}, config)
     with weightscope.open_checkpoint(folder) as checkpoint:
         apart = {m.parameter for m in checkpoint.matrices if m.stack == "mtp"}
         assert apart == {name for name, value in further.items() if value.dim() >= 2}
@@ -130,6 +138,23 @@ def test_the_block_of_further_tokens_is_apart(tmp_path):
             assert torch.equal(2 * two[0], two[1])
         assert checkpoint.notes == ()
     assert weightscope.inspect(folder).layers == 3
+
+
+@pytest.mark.parametrize(
+    ("stated", "gone", "found"),
+    [
+        (2, "no tensor", "config.json states 2 layers of the decoder, and the tensors have 3"),
+        (4, "no tensor", "Layer 3 is missing: config.json states 4 layers of stack 'decoder'"),
+        (3, "eh_proj", "config.json states 3 layers, and the tensors have 4"),
+    ],
+)
+def test_a_count_that_the_block_of_further_tokens_contradicts(tmp_path, stated, gone, found):
+    _, model = saved("deepseek_v3", tmp_path)
+    tensors, further = further_tokens(model)
+    left = {name: value for name, value in {**tensors, **further}.items() if gone not in name}
+    config = {**model.config.to_dict(), "num_hidden_layers": stated}
+    with pytest.raises(FamilyMismatch, match=found):
+        weightscope.inspect(write_checkpoint(tmp_path / "further", left, config))
 
 
 @pytest.mark.parametrize("name", MIXTURES)

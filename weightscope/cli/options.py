@@ -50,7 +50,11 @@ AllowPickleOption = Annotated[
     typer.Option("--allow-pickle", help="Also read .bin and .pt files, tensors only (weights_only=True)."),
 ]
 PartialOption = Annotated[
-    bool, typer.Option("--partial", help="Take a checkpoint some of whose layers are missing as it is.")
+    bool,
+    typer.Option(
+        "--partial",
+        help="Take a checkpoint as it is that lacks layers, or has other sizes than config.json states.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 OutOption = Annotated[

@@ -15,7 +15,7 @@ from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.families.duplicates import without_duplicates
 from weightscope.families.matching import Match, NameMatcher
 from weightscope.families.matrix import Matrix
-from weightscope.families.places import place_of, told_by_shapes
+from weightscope.families.places import layers_beyond, place_of, told_by_shapes
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import (
     FamilySpec,
@@ -51,6 +51,8 @@ class Assignment:
     """Every tensor of two or more dimensions that is in no matrix."""
     buffers: frozenset[str]
     """Names of all tensors, of any dimension, that are no parameters: masks, position ids, integers."""
+    beyond: frozenset[int] = frozenset()
+    """Layers of the family's `stack_beyond`."""
 
 
 def assign(
@@ -79,7 +81,8 @@ def assign(
     buffers: set[str] = set()
     matches = {name: matcher.match(name) for name in index}
     own = sizes[spec.stack]
-    told = told_by_shapes(index, matches, spec, own)
+    beyond = layers_beyond(matches.values(), spec, own)
+    told = told_by_shapes(index, matches, spec, beyond)
     for stored in index.values():
         match = matches[stored.name]
         info = _without_leading_one(stored, match)
@@ -96,7 +99,7 @@ def assign(
             matrices.append(unmatched(info))
         else:
             assert isinstance(match.pattern, MatrixPattern)  # noqa: S101 - _unusable took the others
-            place = place_of(match, match.pattern, spec, own)
+            place = place_of(match, match.pattern, spec, beyond)
             matrices.extend(matched(info, match, match.pattern, spec, sizes.get(place[0], own), place, told))
     for info in index.unindexed:
         if len(info.shape) >= 2:
@@ -113,7 +116,11 @@ def assign(
     matrices.extend(stacked_qkv(matrices))
     matrices.sort(key=lambda matrix: matrix.sort_key)
     return Assignment(
-        family=spec, matrices=tuple(matrices), skipped=tuple(skipped), buffers=frozenset(buffers)
+        family=spec,
+        matrices=tuple(matrices),
+        skipped=tuple(skipped),
+        buffers=frozenset(buffers),
+        beyond=beyond,
     )
 
 

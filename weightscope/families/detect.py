@@ -1,6 +1,6 @@
 """Which family a checkpoint belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as brief  # a config is somebody else's text, of any length
 from typing import Any
@@ -11,12 +11,14 @@ from weightscope.families.agreement import check_heads, fits_together
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.matching import NUMBER, NameMatcher
+from weightscope.families.mixture import check_one_family
 from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import stack_sizes
 from weightscope.families.spec import FamilySpec, Group, MatrixPattern
 from weightscope.families.user_family import check_config_keys, check_templates
 
+_SOUGHT = "Without a model_type in config.json, the family was sought by the tensors' names."
 # Stack, attention kind and group: different names may mean one.
 _Place = tuple[str, str, Group]
 
@@ -81,7 +83,7 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
     Raises:
         FamilyMismatch: Those that are left would split or turn the weights in different ways.
     """
-    index = _one_layer(index)
+    every, index = index, _one_layer(index)
     found = {name: _places_found(index, spec) for name, spec in FAMILIES.items()}
     whole = [spec for name, spec in FAMILIES.items() if found[name] and not _lacking(found[name], spec)]
     most = max((len(found[spec.name]) for spec in whole), default=0)
@@ -89,25 +91,58 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
     if len(named) < 2:
         return next(iter(named), None)
     meanings: dict[str, frozenset[object]] = {}
+    unlike: dict[str, str] = {}
     for spec in named:
         try:
             sizes = stack_sizes(config, spec)
-            assignment = assign(index, spec, sizes)
+            # Whether two tensors in one place are copies tells no families apart.
+            assignment = assign(index, spec, sizes, same=lambda one, other: True)
             check_heads(assignment, sizes)
-        except FamilyMismatch:
+        except FamilyMismatch as error:
+            unlike[spec.name] = error.found
             continue
         if fits_together(assignment):
             layered = (m for m in assignment.matrices if m.layer is not None)
             meanings[spec.name] = frozenset((m.layer, m.attention_kind, m.group, m.slices) for m in layered)
     if len(set(meanings.values())) > 1:
+        _check_mixture(every, [spec for spec in named if spec.name in meanings])
         raise FamilyMismatch(
-            "Without a model_type in config.json, the family was sought by the tensors' names.",
-            f"They are those of the families {' and '.join(meanings)}, which store different things in them, "
-            "and the shapes fit all.",
-            "Say which one it is with --family.",
+            _SOUGHT,
+            f"They are those of the families {_listed(meanings)}, which store different things in them, and "
+            "the shapes fit all.",
+            "Say which one it is with --family, or put its config.json beside the weights.",
+        )
+    if len(unlike) == len(named):
+        reasons = dict.fromkeys(unlike.values())
+        raise FamilyMismatch(
+            _SOUGHT,
+            f"They are those of the families {_listed(unlike)}, and the checkpoint can be read as none of "
+            f"them: {' '.join(reasons)}",
+            "Put its config.json beside the weights, or say which one it is with --family.",
         )
     left = [spec for spec in named if spec.name in meanings] or named
     return max(left, key=lambda spec: sum(map(bool, map(NameMatcher(spec).match, index))))
+
+
+def _check_mixture(index: TensorIndex, named: Sequence[FamilySpec]) -> None:
+    """Refuse names of which each of several families knows some layers only.
+
+    Raises:
+        FamilyMismatch: As one of them, the checkpoint has layers of another.
+    """
+    errors = []
+    for spec in named:
+        try:
+            check_one_family(index, spec)
+        except FamilyMismatch as error:
+            errors.append(error)
+    if len(errors) == len(named):
+        raise errors[0]
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _one_layer(index: TensorIndex) -> TensorIndex:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from weightscope.checkpoints.header import TensorIndex
@@ -28,19 +28,27 @@ class Told:
     """Experts among which a layer's router chooses."""
 
 
-def place_of(match: Match, pattern: MatrixPattern, spec: FamilySpec, sizes: ConfigSizes) -> Place:
+def layers_beyond(matches: Iterable[Match | None], spec: FamilySpec, sizes: ConfigSizes) -> frozenset[int]:
+    """Layers that are of the stack for those beyond the config's count, told by a tensor or a number."""
+    if not spec.stack_beyond:
+        return frozenset()
+    numbered = [match for match in matches if match is not None and match.layer is not None]
+    if spec.beyond:
+        marked = (match for match in numbered if match.pattern.template == spec.beyond)
+    else:
+        marked = (match for match in numbered if (match.layer or 0) >= (sizes.layers or MOST))
+    return frozenset(match.layer for match in marked if match.layer is not None)
+
+
+def place_of(match: Match, pattern: MatrixPattern, spec: FamilySpec, beyond: Collection[int]) -> Place:
     """Where a tensor belongs: its stack, its layer, and for attention which one."""
     kind = pattern.attention_kind if pattern.group in ATTENTION_GROUPS else ""
-    return _stack(match, pattern, spec, sizes), match.layer, kind
-
-
-def _stack(match: Match, pattern: MatrixPattern, spec: FamilySpec, sizes: ConfigSizes) -> str:
-    beyond = spec.stack_beyond and match.layer is not None and match.layer >= (sizes.layers or MOST)
-    return spec.stack_beyond if beyond else pattern.stack or spec.stack
+    stack = spec.stack_beyond if match.layer in beyond else pattern.stack or spec.stack
+    return stack, match.layer, kind
 
 
 def told_by_shapes(
-    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec, sizes: ConfigSizes
+    index: TensorIndex, matches: Mapping[str, Match | None], spec: FamilySpec, beyond: Collection[int]
 ) -> Told:
     """Gather the sizes that a family's outputs, routers and value projections tell."""
     told = Told()
@@ -57,5 +65,5 @@ def told_by_shapes(
         if match.pattern.group in kinds and match.layer is not None:  # elsewhere there may be several
             found, axis = kinds[match.pattern.group]
             whole = Slice(tensor=index[name], transposed=match.pattern.transposed)
-            found[place_of(match, match.pattern, spec, sizes)] = whole.shape[axis]
+            found[place_of(match, match.pattern, spec, beyond)] = whole.shape[axis]
     return told

@@ -1,52 +1,22 @@
 """What to tell of a checkpoint that was read and is not quite what it might be, in sentences."""
 
-from collections.abc import Iterable, Mapping
-
+from weightscope.checkpoints.header import TensorIndex
+from weightscope.families.assign import Assignment
 from weightscope.families.guess import UNKNOWN
-from weightscope.families.matrix import Matrix
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
+from weightscope.families.wholeness import layers_held
 
 
-def other_depths(
-    matrices: Iterable[Matrix], spec: FamilySpec, sizes: Mapping[str, ConfigSizes]
-) -> tuple[str, ...]:
-    """Of each stack that has other layers than the config states."""
-    layers: dict[str, set[int]] = {}
-    for matrix in matrices:
-        if matrix.layer is not None:
-            layers.setdefault(matrix.stack, set()).add(matrix.layer)
-    if spec.name == UNKNOWN and len(layers) > 1:
+def other_depth(index: TensorIndex, assignment: Assignment, sizes: ConfigSizes) -> tuple[str, ...]:
+    """Of a guessed family that it has other layers than the config states."""
+    held = layers_held(index, assignment)
+    if assignment.family.name != UNKNOWN or len(held) != 1:
         return ()  # a guessed family has one count, which with several stacks may be any one's
-    found = []
-    for stack, numbers in layers.items():
-        own = sizes.get(stack, sizes[spec.stack] if len(layers) == 1 else None)
-        if own and own.layers and own.layers != len(numbers):
-            what = f"{stack} layers" if len(layers) > 1 else "layers"
-            found.append(f"config.json states {own.layers} {what} and the tensors have {len(numbers)}.")
-    return tuple(found)
-
-
-def other_widths(
-    matrices: Iterable[Matrix], spec: FamilySpec, sizes: Mapping[str, ConfigSizes]
-) -> tuple[str, ...]:
-    """Of each stack no feed-forward part of which is as wide as the config states; experts apart."""
-    if spec.name == UNKNOWN:
+    (layers,) = held.values()
+    if not sizes.layers or sizes.layers == len(layers):
         return ()
-    heights: dict[str, set[int]] = {}
-    for matrix in matrices:
-        if matrix.group == Group.M1 and matrix.layer is not None and not matrix.expert:
-            heights.setdefault(matrix.stack, set()).add(matrix.shape[0])
-    found = []
-    for stack, rows in heights.items():
-        stated = sizes[stack].feed_forward_dimension if stack in sizes else None
-        if stated and stated not in rows:
-            of = f" of the {stack}" if len(heights) > 1 else ""
-            listed = " and ".join(map(str, sorted(rows)[:4]))
-            found.append(
-                f"config.json states a feed-forward width{of} of {stated}, and the tensors have {listed}."
-            )
-    return tuple(found)
+    return (f"config.json states {sizes.layers} layers and the tensors have {len(layers)}.",)
 
 
 def unlike(names: tuple[str, ...], empty: tuple[Group, ...], spec: FamilySpec) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "head_dim": ("head_dim",),
     "vocabulary": ("vocab_size",),
     "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+    "expert_dimension": ("moe_intermediate_size",),
+    "query_latent_dim": ("q_lora_rank",),
     "latent_dim": ("kv_lora_rank",),
     "key_dim": ("qk_nope_head_dim",),
     "value_dim": ("v_head_dim",),
@@ -46,6 +48,10 @@ class ConfigSizes:
     """Tokens."""
     experts: int | None = None
     """Experts a layer among which a router chooses."""
+    expert_dimension: int | None = None
+    """Width of such an expert."""
+    query_latent_dim: int | None = None
+    """Of latent attention, what queries are made of."""
     latent_dim: int | None = None
     """Of latent attention, what keys and values are made of."""
     key_dim: int | None = None

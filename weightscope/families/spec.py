@@ -46,7 +46,7 @@ DEFAULT_GROUPS = tuple(group for group in Group if group in ATTENTION_GROUPS + F
 # What a config may state under a key of the family's own; see `ConfigSizes`.
 SIZES = (
     *("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "head_dim", "vocabulary"),
-    *("experts", "latent_dim", "key_dim", "value_dim", "rotary_dim"),
+    *("experts", "expert_dimension", "query_latent_dim", "latent_dim", "key_dim", "value_dim", "rotary_dim"),
 )
 # What a config may state by true or false; see `read_sizes`.
 FLAGS = ("multi_query", "grouped_queries")
@@ -187,6 +187,8 @@ class FamilySpec:
     stack_beyond: str = ""
     """The stack of layers numbered beyond those that the config counts, if it is another: blocks that predict
     further tokens."""
+    beyond: str = ""
+    """Template of a tensor that these have and no other layer has; empty if only their numbers tell."""
     config_keys: Mapping[str, str] = field(default_factory=dict)
     """Where config.json keeps a size under a name of its own, such as `{"heads": "n_head"}` or
     `{"kv_heads": "attn_config.kv_n_heads"}`; empty where the usual names mean something else."""
@@ -210,8 +212,8 @@ class FamilySpec:
 
     def __post_init__(self) -> None:
         """Refuse a size or flag that nothing would look up."""
-        if self.head_norm:
-            _check_template(self.head_norm)
+        for template in filter(None, (self.head_norm, self.beyond)):
+            _check_template(template)
         for given, known, what in (
             (self.config_keys, SIZES, "sizes"),
             *((keys, SIZES, "sizes") for keys in self.stack_keys.values()),

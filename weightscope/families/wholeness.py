@@ -1,8 +1,8 @@
 """Whether every layer of a checkpoint is there, and has what the other layers have.
 
 A layer is there if any tensor has its number: hybrid models have layers without attention, which are told
-from broken ones by what stands in its place. Layers beyond those that the config states, such as DeepSeek's
-for the prediction of further tokens, are none of this file's business.
+from broken ones by what stands in its place. Layers that predict further tokens, numbered beyond those that
+the config counts as DeepSeek's are, have a stack of their own.
 """
 
 import re
@@ -13,13 +13,11 @@ from typing import Any
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.experts import numbered_experts
-from weightscope.families.guess import UNKNOWN
 from weightscope.families.matching import layer_starts, without_wrappers
 from weightscope.families.sizes import ConfigSizes
-from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, Group
+from weightscope.families.stated import stated_layers
 
-# A stack's own count, or that of its part of the config, comes before the model's.
-_STACK_KEYS = ("{}_layers", "num_{}_layers", "{}_config.num_hidden_layers", "{}_config.num_layers")
 _MOST_NAMED = 6
 _SKIPPED = " (skipped)"
 _Parts = dict[int, set[str]]
@@ -34,13 +32,11 @@ def missing_layers(
 ) -> str:
     """What is missing, in one sentence that names the layers; empty if nothing is."""
     stacks = {matrix.stack for matrix in assignment.matrices if matrix.layer is not None}
-    held = _held(index, assignment)
+    held = layers_held(index, assignment)
     for stack in sorted(stacks):
         templates = held.get(stack, {})
-        own = sizes[assignment.family.stack].layers
-        if assignment.family.stack_beyond and own:  # those beyond are no layers of this stack
-            templates = {layer: parts for layer, parts in templates.items() if layer < own}
-        stated = _stated(config, sizes, assignment.family, stack, alone=len(stacks) == 1)
+        templates = {layer: parts for layer, parts in templates.items() if layer not in assignment.beyond}
+        stated = stated_layers(config, sizes, assignment.family, stack, alone=len(stacks) == 1)
         found = sorted(templates)
         lacking = _gaps(found, max(stated or 0, found[-1] + 1 if found else 0))
         of = f" of stack {stack!r}" if len(stacks) > 1 else ""
@@ -55,7 +51,7 @@ def missing_layers(
     return ""
 
 
-def _held(index: TensorIndex, assignment: Assignment) -> dict[str, _Parts]:
+def layers_held(index: TensorIndex, assignment: Assignment) -> dict[str, dict[int, set[str]]]:
     """For each stack and layer what stands behind its number in the names of its weights."""
     spec = assignment.family
     passed_over = {entry.tensor.name for entry in assignment.skipped if entry.kind == "skipped"}
@@ -75,33 +71,6 @@ def _held(index: TensorIndex, assignment: Assignment) -> dict[str, _Parts]:
                 if len(info.shape) >= 2:
                     parts.add(found[3] + _SKIPPED if name in passed_over else found[3])
     return held
-
-
-def _stated(
-    config: Mapping[str, Any],
-    sizes: Mapping[str, ConfigSizes],
-    spec: FamilySpec,
-    stack: str,
-    *,
-    alone: bool,
-) -> int | None:
-    """How many layers the config says that a stack has; None if it does not say."""
-    if "layers" in spec.stack_keys.get(stack, {}):
-        return sizes[stack].layers
-    for key in _STACK_KEYS:
-        outer, _, inner = key.format(stack).rpartition(".")
-        level = config.get(outer) if outer else config
-        count = level.get(inner) if isinstance(level, Mapping) else None
-        if type(count) is int and 0 < count <= 10**9:
-            return count
-    if own := spec.config_keys.get("layers"):
-        text = config.get("text_config")
-        levels = (config, text) if isinstance(text, Mapping) else (config,)
-        # Where a family counts otherwise, as ALBERT does, the usual key means something else.
-        if "." not in own and not any(own in level for level in levels):
-            return None
-    # A guessed family has one count, which with several stacks may be any one's.
-    return sizes[stack].layers if stack == spec.stack and (alone or spec.name != UNKNOWN) else None
 
 
 def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:

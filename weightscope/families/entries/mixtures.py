@@ -32,6 +32,9 @@ def qwen_experts(layer: str, *, stack: str = "") -> tuple[MatrixPattern, ...]:
     )
 
 
+# There the config has one width, that of the experts, and of dense layers if there are any.
+_ONE_WIDTH = {"expert_dimension": "intermediate_size"}
+
 # On disk w1 is the gate, w3 the up and w2 the down projection.
 MIXTRAL = FamilySpec(
     name="mixtral",
@@ -47,6 +50,7 @@ MIXTRAL = FamilySpec(
         *ENDS,
     ),
     ignored=LLAMA_BUFFERS,
+    config_keys=_ONE_WIDTH,
     verified="forward pass",
     reference="transformers/models/mixtral/modeling_mixtral.py, v5.23",
 )
@@ -132,7 +136,7 @@ DBRX = FamilySpec(
     ),
     config_keys={
         "kv_heads": "attn_config.kv_n_heads",
-        "feed_forward_dimension": "ffn_config.ffn_hidden_size",
+        "expert_dimension": "ffn_config.ffn_hidden_size",
         "experts": "ffn_config.moe_num_experts",
     },
     verified="forward pass",
@@ -162,6 +166,7 @@ GPT_OSS = FamilySpec(
         )
         for name in ("gate_up_proj", "down_proj")
     ),
+    config_keys=_ONE_WIDTH,
     verified="forward pass",
     reference="transformers/models/gpt_oss/modeling_gpt_oss.py, v5.23",
 )
@@ -188,6 +193,7 @@ JAMBA = FamilySpec(
         matrix(_LAYER + "mamba.A_log", Group.OTHER),
         *ENDS,
     ),
+    config_keys=_ONE_WIDTH,
     verified="forward pass",
     reference="transformers/models/jamba/modeling_jamba.py, v5.23",
 )
@@ -213,7 +219,7 @@ LLAMA4 = FamilySpec(
         *ENDS,
         matrix("language_model.lm_head.weight", Group.UNEMBEDDING),
     ),
-    config_keys={"feed_forward_dimension": "intermediate_size_mlp"},
+    config_keys={"feed_forward_dimension": "intermediate_size_mlp", **_ONE_WIDTH},
     verified="forward pass",
     reference="transformers/models/llama4/modeling_llama4.py, v5.23",
 )
@@ -249,6 +255,7 @@ DEEPSEEK_V3 = FamilySpec(
         *ENDS,
     ),
     stack_beyond="mtp",
+    beyond=_LAYER + "eh_proj.weight",
     config_keys={"head_dim": ""},
     verified="forward pass",
     reference="transformers/models/deepseek_v3/modeling_deepseek_v3.py, v5.23; the block of further tokens "

@@ -181,7 +181,7 @@ CONSOLIDATED = FamilySpec(
         *buffers("", "rope.freqs", reason=FREQUENCIES),
         *buffers("layers.{layer}.attention.", "inner_attention.rope.freqs", reason=FREQUENCIES),
     ),
-    config_keys={"kv_heads": "n_kv_heads", "experts": "moe.num_experts"},
+    config_keys={"kv_heads": "n_kv_heads", "experts": "moe.num_experts", "expert_dimension": "hidden_dim"},
     verified="formula",
     reference="mistralai/Mistral-7B-v0.3, consolidated.safetensors; meta-llama/llama, model.py; not run here",
 )

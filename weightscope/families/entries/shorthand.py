@@ -19,6 +19,8 @@ _USUAL = {
     "head_dim": "head_dim",
     "vocabulary": "vocab_size",
     "experts": "num_experts",
+    "expert_dimension": "moe_intermediate_size",
+    "query_latent_dim": "q_lora_rank",
     "latent_dim": "kv_lora_rank",
     "key_dim": "qk_nope_head_dim",
     "value_dim": "v_head_dim",
