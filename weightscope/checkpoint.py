@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from functools import partial as applied
@@ -23,12 +23,12 @@ from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
 from weightscope.families.mixture import check_one_family
-from weightscope.families.remarks import bare, no_roles, other_depth, unlike
+from weightscope.families.remarks import bare, doubled, no_roles, other_depth, unlike
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
-from weightscope.families.spec import FamilySpec, Group
+from weightscope.families.spec import FamilySpec
 from weightscope.families.stated import contradictions
-from weightscope.families.strangers import empty_roles, strangers
+from weightscope.families.strangers import Strangers, double_roles, empty_roles, strangers
 from weightscope.families.wholeness import missing_layers
 
 if TYPE_CHECKING:
@@ -96,12 +96,11 @@ class Checkpoint:
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        spec = self.detection.spec
-        problem = self._missing or next(iter(self._contradictions), "")
-        if spec.name != UNKNOWN and not self._partial and problem:
-            mend = "Complete the checkpoint" if self._missing else "Correct config.json"
+        problem, mend = self._problem
+        if problem and self.detection.spec.name != UNKNOWN and not self._partial:
             raise FamilyMismatch(
-                f"Every layer of {self.source.reference!r} was to be read as family {spec.name!r}.",
+                f"Every layer of {self.source.reference!r} was to be read as family "
+                f"{self.detection.spec.name!r}.",
                 problem,
                 f"{mend}, or take it as it is: --partial (in Python partial=True).",
             )
@@ -132,17 +131,36 @@ class Checkpoint:
     @cached_property
     def strangers(self) -> tuple[str, ...]:
         """Matrices in layers under names that the family does not know, while it misses some there."""
-        return self._strangers[0]
+        return self._strangers.names
 
     @cached_property
-    def _strangers(self) -> tuple[tuple[str, ...], tuple[Group, ...]]:
+    def _strangers(self) -> Strangers:
         if self.detection.spec.name == UNKNOWN:
-            return (), ()
-        return strangers(self.tensors, self.assignment)
+            return Strangers()
+        return strangers(self.tensors, self._assigned)
 
-    def _bare(self) -> tuple[str, ...]:
-        spec = self.detection.spec
-        return () if spec.name == UNKNOWN else bare(empty_roles(self.assignment), spec)
+    @property
+    def _problem(self) -> tuple[str, str]:
+        """What keeps a known family from being read, if anything does, and what mends it."""
+        if self._missing:
+            return self._missing, "Complete the checkpoint"
+        if self._contradictions:
+            return self._contradictions[0], "Correct config.json"
+        strange = self._strangers
+        if strange.names and not strange.instead and not self._as_asked:  # what is named may be a part of it
+            return unlike(strange, self.detection.spec), "Describe them in a family file"
+        return "", ""
+
+    def _doubts(self) -> Iterator[str]:
+        """What of a known family's roles is under other names, or nowhere."""
+        spec, assignment = self.detection.spec, self.assignment
+        if spec.name == UNKNOWN:
+            return
+        if self.strangers:
+            yield unlike(self._strangers, spec)
+        else:
+            yield from bare(empty_roles(assignment), spec)
+            yield from doubled(double_roles(self.tensors, assignment), spec)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -153,7 +171,7 @@ class Checkpoint:
             *self.detection.notes,
             *((missing,) if missing else other_depth(self.tensors, assignment, self.sizes)),
             *self._contradictions,
-            *(unlike(*self._strangers, spec) or self._bare()),
+            *self._doubts(),
             *no_roles(spec),
         )
 

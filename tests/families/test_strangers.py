@@ -29,13 +29,19 @@ def renamed(tensors, old, new):
         (renamed(mixtral(), r"experts", "xperts"), MIXTRAL, 18, "M1, G, M2"),
     ],
 )
-def test_renamed_weights_are_said_and_not_complete(tmp_path, tensors, config, count, lacking):
+def test_renamed_weights_are_refused_and_not_complete(tmp_path, tensors, config, count, lacking):
     folder = write_checkpoint(tmp_path, tensors, config)
-    with weightscope.open_checkpoint(folder) as checkpoint:
+    with pytest.raises(
+        FamilyMismatch, match=f"lack {lacking}[.].*Describe them in a family file, or .*--partial"
+    ):
+        weightscope.inspect(folder)
+    with weightscope.open_checkpoint(folder, partial=True) as checkpoint:
         assert len(checkpoint.strangers) == count
         (note,) = checkpoint.notes
     assert f"lack {lacking}." in note
-    found = CliRunner().invoke(app, ["analyze", str(folder), "--strict"])
+    with weightscope.open_checkpoint(folder, family=config["model_type"]) as checkpoint:
+        assert checkpoint.notes == (note,)
+    found = CliRunner().invoke(app, ["analyze", str(folder), "--strict", "--partial"])
     assert found.exit_code == 3
     assert f"; {count} not recognised" in " ".join(found.output.split())
     assert found.output.count("families draft") == 1
@@ -47,6 +53,26 @@ def test_where_one_layer_has_another_name_it_is_not_whole(tmp_path):
     with pytest.raises(FamilyMismatch, match="Layer 1 lacks Q, which other layers have"):
         weightscope.inspect(folder)
     assert weightscope.inspect(folder, partial=True).layers == 3
+
+
+def test_another_thing_in_the_place_of_an_attention_is_told(tmp_path):
+    """Hybrid models have layers without attention."""
+    left = {name: tensor for name, tensor in LAYERS.items() if ".1.self_attn." not in name}
+    mamba = {"model.layers.1.mamba.in_proj.weight": torch.randn(20, 24)}
+    with weightscope.open_checkpoint(write_checkpoint(tmp_path, {**left, **mamba}, LLAMA)) as checkpoint:
+        assert checkpoint.strangers == tuple(mamba)
+        (note,) = checkpoint.notes
+    assert "lack Q, K, V, O." in note
+
+
+def test_a_role_under_the_names_of_two_families(tmp_path):
+    """LLaMA's projections, and in the same layers Phi-3's: which of them a model uses, its code says."""
+    more = {f"model.layers.{n}.self_attn.qkv_proj.weight": torch.randn(40, 24) for n in range(3)}
+    with weightscope.open_checkpoint(write_checkpoint(tmp_path, {**LAYERS, **more}, LLAMA)) as checkpoint:
+        assert checkpoint.notes == (
+            "'model.layers.0.self_attn.qkv_proj.weight' would be QKV by the names of family 'phi3', and "
+            "family 'llama' has that in the same layer: group other.",
+        )
 
 
 def test_what_a_family_has_no_template_for_is_no_matter(tmp_path):

@@ -1,4 +1,4 @@
-"""GPT-2 as the decoder of an encoder: its cross attention, judged by what attention receives."""
+"""GPT-2, BERT and its relatives as decoders of an encoder. GPT-2's is judged by what attention receives."""
 
 from types import SimpleNamespace
 
@@ -110,3 +110,35 @@ def test_value_before_key_does_not_pass(model, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path)
     with weightscope.open_checkpoint(tmp_path) as checkpoint, pytest.raises(AssertionError):
         assert_receives(checkpoint, model)
+
+
+SMALL = {
+    "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "num_attention_heads": HEADS, "intermediate_size": 37,
+    "num_hidden_layers": LAYERS, "is_decoder": True, "add_cross_attention": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (hf.BertLMHeadModel, hf.BertConfig),
+        (hf.RobertaForCausalLM, hf.RobertaConfig),
+        (hf.ElectraForCausalLM, hf.ElectraConfig),
+    ],
+)
+def test_encoders_as_decoders(kind, config, tmp_path):
+    model = build(SimpleNamespace(build=lambda: kind(config(**SMALL))))
+    model.save_pretrained(tmp_path)
+    with weightscope.open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.notes == ()
+        for layer, block in enumerate(model.base_model.encoder.layer):
+            for attention_kind, attention in (("self", block.attention), ("cross", block.crossattention)):
+                parts = {
+                    "Q": attention.self.query, "K": attention.self.key, "V": attention.self.value,
+                    "O": attention.output.dense,
+                }  # fmt: skip
+                for group, part in parts.items():
+                    found = checkpoint.matrix(layer=layer, attention_kind=attention_kind, group=group)
+                    assert torch.equal(found, part.weight)
+        of_layers = [m for m in checkpoint.matrices if m.group == "other" and ".layer." in m.parameter]
+        assert of_layers == []

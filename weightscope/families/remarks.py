@@ -1,10 +1,13 @@
 """What to tell of a checkpoint that was read and is not quite what it might be, in sentences."""
 
+from collections.abc import Iterator, Mapping
+
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
+from weightscope.families.strangers import Strangers
 from weightscope.families.wholeness import layers_held
 
 
@@ -19,17 +22,24 @@ def other_depth(index: TensorIndex, assignment: Assignment, sizes: ConfigSizes) 
     return (f"config.json states {sizes.layers} layers and the tensors have {len(layers)}.",)
 
 
-def unlike(names: tuple[str, ...], empty: tuple[Group, ...], spec: FamilySpec) -> tuple[str, ...]:
+def unlike(strange: Strangers, spec: FamilySpec) -> str:
     """Of matrices in the layers that are most likely what the family misses there."""
-    if not names:
-        return ()
-    one = len(names) == 1
+    names, one = strange.names, len(strange.names) == 1
     are = "1 matrix in the layers has a name" if one else f"{len(names)} matrices in the layers have names"
     return (
         f"{are} that family {spec.name!r} does not know, such as {names[0]!r}: group other. Some of those "
-        f"layers lack {', '.join(empty)}. 'weightscope families draft' begins a family file to describe "
-        "them in.",
+        f"layers lack {', '.join(strange.empty)}. 'weightscope families draft' begins a family file to "
+        "describe them in."
     )
+
+
+def doubled(names: Mapping[str, tuple[str, Group]], spec: FamilySpec) -> Iterator[str]:
+    """Of matrices that would have a role by another family's names, in layers where this one has it."""
+    for name, (other, group) in names.items():
+        yield (
+            f"{name!r} would be {group} by the names of family {other!r}, and family {spec.name!r} has "
+            f"that in the same layer: group other."
+        )
 
 
 def bare(empty: tuple[Group, ...], spec: FamilySpec) -> tuple[str, ...]:

@@ -5,37 +5,85 @@ the same time a role is empty that the family has no layer without, they are mos
 """
 
 from collections import defaultdict
+from typing import NamedTuple
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
-from weightscope.families.matching import NameMatcher, layer_starts, without_wrappers
-from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
+from weightscope.families.matching import NUMBER, NameMatcher, layer_starts, without_wrappers
+from weightscope.families.registry import FAMILIES
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group, MatrixPattern
 
 _PARTS = (frozenset(ATTENTION_GROUPS), frozenset(FEED_FORWARD_GROUPS))
 _ROLES = (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS)
 _Layer = tuple[str, int]
 
 
-def strangers(index: TensorIndex, assignment: Assignment) -> tuple[tuple[str, ...], tuple[Group, ...]]:
-    """Names of such matrices, in the order of the file, and the roles that are empty beside them."""
+class Strangers(NamedTuple):
+    """Matrices under other names, and what is missing beside them."""
+
+    names: tuple[str, ...] = ()
+    """Theirs, in the order of the file."""
+    empty: tuple[Group, ...] = ()
+    """Roles that some of those layers lack."""
+    instead: bool = False
+    """Whether each of the layers lacks a whole attention or feed-forward part that other layers have: as in a
+    hybrid model, another thing may stand there."""
+
+
+def strangers(index: TensorIndex, assignment: Assignment) -> Strangers:
+    """What a family most likely misses in its layers."""
     spec = assignment.family
     unknown = _unknown(index, spec)
     if not unknown:
-        return (), ()
+        return Strangers()
     found: dict[_Layer, set[Group]] = defaultdict(set)
+    anywhere: dict[str, set[Group]] = defaultdict(set)
     for matrix in assignment.matrices:
         if matrix.layer is not None and matrix.attention_kind != "cross":
             found[matrix.stack, matrix.layer].add(matrix.group)
+            anywhere[matrix.stack].add(matrix.group)
     expected = _expected(spec)
     names: dict[str, None] = {}
     empty: set[Group] = set()
+    instead = True
     for layer, strange in unknown.items():
         lacking = expected.get(layer[0], set()) - found[layer]
         # A layer of another kind, such as one of Mamba, has templates of its own that are found in it.
         if lacking and not found[layer] - {*_ROLES, Group.ROUTER}:
             names |= dict.fromkeys(strange)
             empty |= lacking
-    return tuple(names), tuple(group for group in Group if group in empty)
+            touched = [part for part in _PARTS if part & lacking]
+            instead &= all(not part & found[layer] and part & anywhere[layer[0]] for part in touched)
+    return Strangers(tuple(names), tuple(group for group in Group if group in empty), bool(names) and instead)
+
+
+def double_roles(index: TensorIndex, assignment: Assignment) -> dict[str, tuple[str, Group]]:
+    """Names that another family knows in layers where this family has that role under a name of its own.
+
+    Returns:
+        One name for each other in which only numbers differ, with the other family's name and role for it.
+    """
+    found: dict[_Layer, set[Group]] = defaultdict(set)
+    for matrix in assignment.matrices:
+        found[matrix.stack, matrix.layer or 0].add(matrix.group)
+    names: dict[str, tuple[_Layer, str]] = {}
+    for layer, strange in _unknown(index, assignment.family).items():
+        for name in strange:
+            names.setdefault(NUMBER.sub("#", name), (layer, name))
+    matchers = {other.name: NameMatcher(other) for other in FAMILIES.values()} if names else {}
+    doubled: dict[str, tuple[str, Group]] = {}
+    for layer, name in names.values():
+        for family, matcher in matchers.items():
+            match = matcher.match(name)
+            pattern = match and match.pattern
+            if (
+                isinstance(pattern, MatrixPattern)
+                and pattern.group in _ROLES
+                and pattern.group in found[layer]
+            ):
+                doubled[name] = family, pattern.group
+                break
+    return doubled
 
 
 def empty_roles(assignment: Assignment) -> tuple[Group, ...]:

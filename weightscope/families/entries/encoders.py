@@ -27,6 +27,13 @@ _BERT_LAYER = (
             **_OUTPUTS,
         },
     ),
+    # As the decoder of an encoder.
+    *linears(
+        "{prefix}encoder.layer.{layer}.crossattention.",
+        {"self.query": Group.Q, "self.key": Group.K, "self.value": Group.V, "output.dense": Group.O},
+        kind="cross",
+        optional=True,
+    ),
     *_EMBEDDINGS,
 )
 _BERT_BUFFERS = buffers("{prefix}embeddings.", "position_ids", reason=POSITION_IDS)
