@@ -17,7 +17,7 @@ _FOLDERS = {
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders vision gated_decoders gpt2_names interleaved_decoders mixtures "
     "plain_decoders encoder_decoders remote_decoders state_space",
-    "families": "verification registry family_file family_text sizes matching copies guess_torch guess "
+    "families": "verification registry family_text sizes matching family_file copies guess_torch guess "
     "refine matrix places experts split duplicates assign agreement draft user_family mixture strangers "
     "stated wholeness remarks detect select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "

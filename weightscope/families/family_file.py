@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from weightscope.errors import UnknownFamily
+from weightscope.families.matching import NUMBER
 from weightscope.families.registry import FAMILIES, get_family
-from weightscope.families.spec import FamilySpec
+from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
 
 _MOST_BYTES = 1_000_000
 
@@ -41,8 +42,10 @@ def parse_family(text: str, path: Path) -> FamilySpec:
     import yaml
 
     try:
-        content: Any = yaml.safe_load(text)
-        return pydantic.TypeAdapter(FamilySpec).validate_python(content)
+        content: Any = yaml.load(text, _strict_loader())
+        spec = pydantic.TypeAdapter(FamilySpec).validate_python(content)
+        _check_patterns(spec)
+        return spec
     except UnknownFamily:
         raise
     except pydantic.ValidationError as error:
@@ -52,6 +55,41 @@ def parse_family(text: str, path: Path) -> FamilySpec:
         raise _refused(path, f"At {where}: {first['msg']}{more}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, too deep
         raise _refused(path, f"It is not YAML: {' '.join(str(error).split())[:160]}.") from None
+
+
+def _strict_loader() -> type[Any]:
+    """YAML's safe loader, which of a key that stands twice takes the last in silence, made to refuse it."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {twice[0]!r} stands twice in the mapping of line {line}")
+            return super().construct_mapping(node, deep)
+
+    return Strict
+
+
+def _check_patterns(spec: FamilySpec) -> None:
+    """Refuse what was written twice, and a template of one layer: its matrices would be of no layer."""
+    for place, pattern in enumerate(spec.patterns):
+        if pattern in spec.patterns[:place]:
+            raise UnknownFamily(
+                f"The template {pattern.template!r} was given for family {spec.name!r}.",
+                "It is there twice, and says the same both times.",
+                "Take one of them out.",
+            )
+        number = NUMBER.search(pattern.template)
+        in_layers = pattern.group in (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS, Group.ROUTER)
+        if number and in_layers and "{layer}" not in pattern.template:
+            raise UnknownFamily(
+                f"The template {pattern.template!r} was given for family {spec.name!r}.",
+                f"The number {number[0]} in it is that of one layer, and the {pattern.group} of all others "
+                "would have no role.",
+                "Write {layer} in its place; 'weightscope analyze --layers' selects layers.",
+            )
 
 
 def _text_of(path: Path) -> str:

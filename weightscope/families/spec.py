@@ -68,6 +68,16 @@ def _check_template(template: str) -> None:
         )
 
 
+def _check_word(what: str, word: str) -> None:
+    """Names become cells of tables and legends of figures."""
+    if not re.fullmatch(r"[\w.-]{1,60}", word):
+        raise UnknownFamily(
+            f"The {what} {word[:80]!r} was given.",
+            "A name has letters, digits, '.', '_' and '-', at most 60.",
+            "Choose another.",
+        )
+
+
 def _whole_of(layout: str) -> Group:
     return Group(PARTS[layout][0]) if layout in PARTS else Group.QKV
 
@@ -101,6 +111,8 @@ class MatrixPattern:
     def __post_init__(self) -> None:
         """Refuse what could never match."""
         _check_template(self.template)
+        if self.stack:
+            _check_word("stack", self.stack)
         if self.expert and "{expert}" in self.template:
             raise UnknownFamily(
                 f"The template {self.template!r} was given with 'expert: {self.expert}'.",
@@ -214,6 +226,8 @@ class FamilySpec:
         """Refuse a size or flag that nothing would look up."""
         for template in filter(None, (self.head_norm, self.beyond)):
             _check_template(template)
+        for what, word in (("family", self.name), ("stack", self.stack), ("stack", self.stack_beyond or "-")):
+            _check_word(what, word)
         for given, known, what in (
             (self.config_keys, SIZES, "sizes"),
             *((keys, SIZES, "sizes") for keys in self.stack_keys.values()),
