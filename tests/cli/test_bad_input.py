@@ -484,10 +484,16 @@ FAMILIES: dict[str, tuple[object, str, Sequence[str]]] = {
         ["'h.{layer}.mlp.proj.weight'", "nearest is 'h.0.mlp.c_proj.weight'"],
     ),
     "two templates for a tensor": (
-        {"name": "x", "patterns": [PATTERN, {"template": "h.1.mlp.c_fc.weight", "group": "G"}]},
+        {"name": "x", "patterns": [PATTERN, {**PATTERN, "group": "G"}]},
         "FamilyMismatch",
-        ["'h.1.mlp.c_fc.weight'", "'h.{layer}.mlp.c_fc.weight' (M1)", "(G)"],
+        ["'h.0.mlp.c_fc.weight'", "'h.{layer}.mlp.c_fc.weight' (M1)", "(G)"],
     ),
+    "a template of one layer": (
+        {"name": "x", "patterns": [PATTERN, {"template": "h.1.mlp.c_fc.weight", "group": "G"}]},
+        "UnknownFamily",
+        ["'h.1.mlp.c_fc.weight'", "The number 1", "Write {layer}"],
+    ),
+    "a key twice": ("name: x\nname: y\npatterns: []\n", "UnknownFamily", ["'name' stands twice"]),
     "no patterns": ({"name": "x"}, "UnknownFamily", ["patterns"]),
     "empty": ("", "UnknownFamily", ["the file"]),
     "text": ("just text", "UnknownFamily", ["the file"]),
