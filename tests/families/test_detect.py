@@ -159,3 +159,18 @@ def test_what_is_not_guessed_is_said(tmp_path):
         assert (
             "No role was guessed for 1 tensors, such as 'model.layers.0.extra.weight'" in checkpoint.notes[-1]
         )
+
+
+def test_the_first_names_of_llama_are_guessed_where_all_three_fit(tmp_path):
+    def layers(**shapes):
+        return {
+            f"net.layers.{i}.ffn.{n}.weight": torch.randn(*s) for i in range(2) for n, s in shapes.items()
+        }
+
+    with opened(tmp_path / "three", layers(w1=(12, 8), w2=(8, 12), w3=(12, 8))) as checkpoint:
+        assert [str(m.group) for m in checkpoint.matrices] == ["M1", "G", "M2"] * 2
+        assert checkpoint.find(layer=1, group="G").parameter == "net.layers.1.ffn.w1.weight"
+    with opened(tmp_path / "two", layers(w1=(12, 8), w2=(12, 8))) as checkpoint:
+        assert {str(m.group) for m in checkpoint.matrices} == {"other"}
+    with opened(tmp_path / "no gate", layers(w1=(12, 8), w2=(8, 12), w3=(8, 8))) as checkpoint:
+        assert {str(m.group) for m in checkpoint.matrices} == {"other"}

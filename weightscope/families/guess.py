@@ -71,7 +71,9 @@ def guess_family(index: TensorIndex) -> FamilySpec:
         elif len(info.shape) > 2:
             if is_convolution(index, info):  # what is numbered around it are seldom blocks of a transformer
                 convolutions.append(_plain(info.name))
-        elif role := of_torch.get(info.name) or _fused_keys(info) or _role(info.name):
+        elif (
+            role := of_torch.get(info.name) or _fused_keys(info) or _of_three(index, info) or _role(info.name)
+        ):
             leaf = info.name.removesuffix(".weight").rsplit(".", 1)[-1]
             earlier = patterns.get(template)
             patterns[template] = MatrixPattern(
@@ -113,6 +115,23 @@ def _fused_keys(info: TensorInfo) -> Role | None:
     if wide and info.name.endswith("c_attn.weight") and _CROSS.search(info.name):
         return Role(group=Group.K, attention_kind="cross", layout="key_then_value")
     return None
+
+
+def _of_three(index: TensorIndex, info: TensorInfo) -> Role | None:
+    """LLaMA's first names, w1 for the gate, w3 for up and w2 for down, where all three are there and fit.
+
+    With two of them alone Qwen and others mean other things.
+    """
+    found = re.search(r"\.w([123])(\.weight)?$", info.name)
+    if not found or len(info.shape) != 2:
+        return None
+    start, end = info.name[: found.start(1)], info.name[found.end(1) :]
+    gate, down, up = (index.get(f"{start}{number}{end}") for number in "123")
+    if gate is None or down is None or up is None:
+        return None
+    if gate.shape != up.shape or gate.shape != down.shape[::-1] or not _LAYER.search(info.name):
+        return None
+    return Role(group={"1": Group.G, "2": Group.M2, "3": Group.M1}[found[1]])
 
 
 def _role(name: str) -> Role | None:
