@@ -86,9 +86,9 @@ def assign(
     for stored in index.values():
         match = matches[stored.name]
         info = _without_leading_one(stored, match)
-        ignored = match is not None and isinstance(match.pattern, IgnoredPattern)
-        trained = ignored and match is not None and getattr(match.pattern, "trained", False)
-        if (ignored and not trained) or ELEMENT_TYPES[info.dtype].kind != "float":
+        ignored = match.pattern if match and isinstance(match.pattern, IgnoredPattern) else None
+        trained = ignored is not None and ignored.trained
+        if (ignored is not None and not trained) or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
         if len(info.shape) < 2 or info.name in (tied or {}):
             continue

@@ -15,12 +15,10 @@ from weightscope.families.mixture import check_one_family
 from weightscope.families.refine import refined
 from weightscope.families.registry import FAMILIES
 from weightscope.families.sizes import stack_sizes
-from weightscope.families.spec import FamilySpec, Group, MatrixPattern
+from weightscope.families.spec import FamilySpec, Group, MatrixPattern, StackRole
 from weightscope.families.user_family import check_config_keys, check_templates
 
 _SOUGHT = "Without a model_type in config.json, the family was sought by the tensors' names."
-# Stack, attention kind and group: different names may mean one.
-_Place = tuple[str, str, Group]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,15 +177,11 @@ def _guessed(pattern: MatrixPattern) -> str:
     return f"{template} -> {pattern.group}" + (f" ({', '.join(how)})" if how else "")
 
 
-def _places(pattern: MatrixPattern, spec: FamilySpec) -> set[_Place]:
-    return {(pattern.stack or spec.stack, pattern.attention_kind, group) for group in pattern.groups}
-
-
 def _has_layers(spec: FamilySpec) -> bool:
     return any("{layer}" in pattern.template for pattern in spec.patterns)
 
 
-def _places_found(index: TensorIndex, spec: FamilySpec) -> set[_Place]:
+def _places_found(index: TensorIndex, spec: FamilySpec) -> set[StackRole]:
     """What the checkpoint has of the family's layers, under whichever of its names."""
     matcher = NameMatcher(spec)
     matches = (matcher.match(name) for name in index)
@@ -195,13 +189,11 @@ def _places_found(index: TensorIndex, spec: FamilySpec) -> set[_Place]:
         place
         for match in matches
         if match and match.layer is not None and isinstance(match.pattern, MatrixPattern)
-        for place in _places(match.pattern, spec)
+        for place in spec.roles_of(match.pattern)
     }
 
 
-def _lacking(found: set[_Place], spec: FamilySpec) -> set[_Place]:
+def _lacking(found: set[StackRole], spec: FamilySpec) -> set[StackRole]:
     """What is not there of the stacks that are."""
     stacks = {stack for stack, _, _ in found}
-    layered = (p for p in spec.patterns if "{layer}" in p.template and not p.optional)
-    places = {place for pattern in layered for place in _places(pattern, spec)}
-    return {place for place in places if place[0] in stacks} - found
+    return {role for role in spec.always if role[0] in stacks} - found

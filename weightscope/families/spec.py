@@ -53,6 +53,8 @@ FLAGS = ("multi_query", "grouped_queries")
 # `forward pass`: fused weights are what a model of transformers does with them; `modules`: its modules' own
 # weights; `formula`: transformers cannot load it, and the tests put its weights together themselves.
 Verified = Literal["forward pass", "modules", "formula", "not verified"]
+# Stack, attention kind and group: different names may mean one.
+StackRole = tuple[str, str, Group]
 _PLACEHOLDERS = {"prefix", "layer", "expert"}
 
 
@@ -240,3 +242,13 @@ class FamilySpec:
                         f"The {what} are: {', '.join(known)}.",
                         "Use one of these.",
                     )
+
+    def roles_of(self, pattern: MatrixPattern) -> set[StackRole]:
+        """Stack, attention kind and group of each part of what a template describes."""
+        return {(pattern.stack or self.stack, pattern.attention_kind, group) for group in pattern.groups}
+
+    @property
+    def always(self) -> set[StackRole]:
+        """The roles that a layer of the family has in every model, though not every layer has them."""
+        layered = (p for p in self.patterns if "{layer}" in p.template and not p.optional)
+        return {role for pattern in layered for role in self.roles_of(pattern)}

@@ -98,9 +98,9 @@ def empty_roles(assignment: Assignment) -> tuple[Group, ...]:
 def _expected(spec: FamilySpec) -> dict[str, set[Group]]:
     """For each stack the roles that no layer of the family is without."""
     roles: dict[str, set[Group]] = defaultdict(set)
-    for pattern in spec.patterns:
-        if "{layer}" in pattern.template and not pattern.optional and pattern.attention_kind != "cross":
-            roles[pattern.stack or spec.stack] |= {group for group in pattern.groups if group in _ROLES}
+    for stack, kind, group in spec.always:
+        if kind != "cross" and group in _ROLES:
+            roles[stack].add(group)
     return roles
 
 
