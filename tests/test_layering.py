@@ -44,7 +44,14 @@ def _folder(name):
 FLOORS: list[list[str]] = [
     ["errors", "exclusive", "difference"],
     _folder("checkpoints"),
-    ["families.heads", "families.qkv_layouts", "families.part_layouts", "families.layouts", "families.spec"],
+    [
+        "families.heads",
+        "families.qkv_layouts",
+        "families.part_layouts",
+        "families.layouts",
+        "families.naming",
+        "families.spec",
+    ],
     _folder("families.entries"),
     _folder("families"),
     _folder("spectra"),

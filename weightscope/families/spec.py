@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +9,7 @@ from typing import Literal
 
 from weightscope.errors import UnknownFamily
 from weightscope.families.layouts import LAYOUTS, PARTS
+from weightscope.families.naming import check_template, check_word
 
 
 class Group(StrEnum):
@@ -55,29 +55,6 @@ FLAGS = ("multi_query", "grouped_queries")
 Verified = Literal["forward pass", "modules", "formula", "not verified"]
 # Stack, attention kind and group: different names may mean one.
 StackRole = tuple[str, str, Group]
-_PLACEHOLDERS = {"prefix", "layer", "expert"}
-
-
-def _check_template(template: str) -> None:
-    names = re.findall(r"\{(.*?)\}", template)
-    stray = re.sub(r"\{\w+\}", "", template)
-    unknown = [name for name in names if name not in _PLACEHOLDERS]
-    if unknown or "{" in stray or "}" in stray or len(set(names)) < len(names) or not template:
-        raise UnknownFamily(
-            f"The name template {template!r} was given.",
-            "A template may hold {prefix}, {layer} and {expert}, each at most once, and plain text.",
-            "Correct the template.",
-        )
-
-
-def _check_word(what: str, word: str) -> None:
-    """Names become cells of tables and legends of figures."""
-    if not re.fullmatch(r"[\w.-]{1,60}", word):
-        raise UnknownFamily(
-            f"The {what} {word[:80]!r} was given.",
-            "A name has letters, digits, '.', '_' and '-', at most 60.",
-            "Choose another.",
-        )
 
 
 def _whole_of(layout: str) -> Group:
@@ -112,9 +89,9 @@ class MatrixPattern:
 
     def __post_init__(self) -> None:
         """Refuse what could never match."""
-        _check_template(self.template)
+        check_template(self.template)
         if self.stack:
-            _check_word("stack", self.stack)
+            check_word("stack", self.stack)
         if self.expert and "{expert}" in self.template:
             raise UnknownFamily(
                 f"The template {self.template!r} was given with 'expert: {self.expert}'.",
@@ -155,7 +132,7 @@ class IgnoredPattern:
 
     def __post_init__(self) -> None:
         """Refuse what could never match."""
-        _check_template(self.template)
+        check_template(self.template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +152,7 @@ class CopyPattern:
     def __post_init__(self) -> None:
         """Refuse what could never match."""
         for template in (self.template, *self.of):
-            _check_template(template)
+            check_template(template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,9 +204,9 @@ class FamilySpec:
     def __post_init__(self) -> None:
         """Refuse a size or flag that nothing would look up."""
         for template in filter(None, (self.head_norm, self.beyond)):
-            _check_template(template)
+            check_template(template)
         for what, word in (("family", self.name), ("stack", self.stack), ("stack", self.stack_beyond or "-")):
-            _check_word(what, word)
+            check_word(what, word)
         for given, known, what in (
             (self.config_keys, SIZES, "sizes"),
             *((keys, SIZES, "sizes") for keys in self.stack_keys.values()),
