@@ -13,7 +13,7 @@ from weightscope.families.layouts import LAYOUTS, PARTS
 
 
 class Group(StrEnum):
-    """The role of a matrix in its model, in the order of the table."""
+    """The role of a matrix in its model."""
 
     Q = "Q"
     K = "K"
