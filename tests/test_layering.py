@@ -32,7 +32,8 @@ _FOLDERS = {
     "recipes": "wording document fields parts training_spec overrides sizes spec problems "
     "shipped load outcome results inspecting "
     "finished joint analysing training run",
-    "cli": "options progress render analyze inspect families plot render_recipe terminal "
+    "cli": "options progress render render_analysis render_inspection analyze inspect families plot "
+    "render_recipe terminal "
     "render_training train run app",
 }
 
@@ -42,7 +43,7 @@ def _folder(name):
 
 
 FLOORS: list[list[str]] = [
-    ["errors", "exclusive", "difference"],
+    ["errors", "exclusive", "difference", "counting"],
     _folder("checkpoints"),
     [
         "families.heads",
@@ -57,7 +58,7 @@ FLOORS: list[list[str]] = [
     _folder("spectra"),
     [*_folder("sweep"), "checkpoint"],
     ["table", "over_experts", "summary", "coverage", "options", "provenance", "weightwatcher"],
-    ["plots"],
+    ["baselines", "plots"],
     ["publish", "report", "inspection", "drafting"],
     ["planning", "analysis", "estimate"],
     _folder("training"),

@@ -84,7 +84,7 @@ def test_report_and_terminal(tmp_path):
     assert "over layers and experts" in found.output
     assert len(pd.read_csv(tmp_path / "out" / "experts.csv")) == 6
     inspected = CliRunner().invoke(app, ["inspect", str(folder)])
-    assert "decoder M1 (experts)" in inspected.output
+    assert " M1 (experts) " in inspected.output
     assert weightscope.inspect(folder).experts == EXPERTS
     # A report of another model into the same folder leaves no experts behind.
     assert CliRunner().invoke(app, ["analyze", "demo", "--out", str(tmp_path / "out")]).exit_code == 0

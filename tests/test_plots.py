@@ -2,10 +2,12 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
 import weightscope
 from tests.factories import write_gpt2
+from weightscope.baselines import spread_out
 from weightscope.errors import SelectionError
 from weightscope.plots import ATTENTION, FEED_FORWARD, GROUP_STYLE, plot_overview, plot_quantity, save_figure
 
@@ -111,3 +113,46 @@ def test_a_table_with_nothing_to_draw_is_named(table):
     nothing = table[table["layer"].isna()]
     with pytest.raises(SelectionError, match="In the table of 'two'"):
         plot_overview({"one": table, "two": nothing})
+
+
+def test_no_line_leads_over_a_layer_that_is_missing(table):
+    torn = table[~((table["group"] == "M1") & (table["layer"] == 1))]
+    axes = plot_quantity({"model": torn}, "stable_rank").axes[1]
+    xs, ys = lines(axes)["M1"].get_data()
+    assert np.isnan(ys).tolist() == [False, True, False, False]
+    assert xs[~np.isnan(ys)].tolist() == [0, 2, 3]
+    assert not np.isnan(lines(axes)["M2"].get_ydata()).any()
+
+
+def test_a_role_in_every_other_layer_has_a_line(table):
+    other = table[(table["group"] != "M1") | (table["layer"] % 2 == 0)]
+    xs, ys = lines(plot_quantity({"model": other}, "stable_rank").axes[1])["M1"].get_data()
+    assert xs.tolist() == [0, 2]
+    assert not np.isnan(ys).any()
+
+
+def test_experts_of_missing_layers_have_a_gap_too(table):
+    experts = table[(table["group"] == "M1") & (table["layer"] != 1)].assign(expert="0")
+    axes = plot_quantity({"model": experts}, "stable_rank").axes[1]
+    assert np.isnan(lines(axes)["M1"].get_ydata()).sum() == 1
+
+
+def test_baselines_are_named_by_the_rows_that_have_them(table):
+    """A dense layer and experts of another width: two lines, each with its own name."""
+    m1 = table[table["group"] == "M1"]
+    parts = [
+        m1[m1["layer"] == 0],
+        m1[m1["layer"] > 0].assign(expert="0", stable_rank_gaussian=1.5),
+        m1[m1["layer"] > 0].assign(expert="shared", stable_rank_gaussian=1.5),
+    ]
+    axes = plot_quantity({"model": pd.concat(parts)}, "stable_rank").axes[1]
+    assert {text.get_text() for text in axes.texts} == {"M1", "M1 (experts, shared)"}
+
+
+def test_names_of_close_lines_do_not_touch():
+    assert spread_out([], 9.0) == []
+    assert spread_out([5.0, 100.0], 9.0) == [5.0, 100.0]
+    for heights in ([0.0, 1.0, 2.0, 3.0], [10.0, 10.5, 40.0, 41.0, 43.0, 90.0]):
+        found = spread_out(heights, 9.0)
+        assert np.diff(found).min() >= 9 - 1e-9
+        assert np.mean(found) == pytest.approx(np.mean(heights))  # no farther than they must

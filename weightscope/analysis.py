@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from weightscope.checkpoint import Checkpoint, open_checkpoint
 from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS
+from weightscope.counting import counted
 from weightscope.coverage import coverage, skipped_table
 from weightscope.errors import OptionError
 from weightscope.families.matrix import Matrix
@@ -59,7 +60,8 @@ class Analysis:
     def __repr__(self) -> str:
         """What it is of, in one line."""
         counts = self.summary["coverage"]
-        return f"<Analysis of {self.provenance['checkpoint']}: {counts['analysed']} matrices>"
+        matrices = counted(counts["analysed"], "matrix", "matrices")
+        return f"<Analysis of {self.provenance['checkpoint']}: {matrices}>"
 
     @property
     def complete(self) -> bool:

@@ -13,6 +13,7 @@ from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS, Reading
 from weightscope.checkpoints.same import same_bytes
 from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
+from weightscope.counting import counted
 from weightscope.errors import FamilyMismatch, SelectionError
 from weightscope.families.agreement import check_heads, check_widths
 from weightscope.families.assign import Assignment, Skipped, assign
@@ -190,7 +191,7 @@ class Checkpoint:
         what = f"{len(found)} matrices have it, such as {found[0].parameter!r}" if found else "None has it"
         raise SelectionError(
             f"The matrix with {asked} was asked for.",
-            f"{what}; the checkpoint has {len(self.matrices)} matrices.",
+            f"{what}; the checkpoint has {counted(len(self.matrices), 'matrix', 'matrices')}.",
             "Give stack, layer, attention_kind, group, expert or parameter; .matrices lists them all.",
         )
 

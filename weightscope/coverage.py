@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from weightscope.checkpoint import Checkpoint
+from weightscope.counting import counted
 from weightscope.families.matrix import Matrix
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def coverage_line(counts: dict[str, int]) -> str:
     harmless = f" ({counts['harmless']} of them buffers or tied)" if counts["harmless"] else ""
     strangers = f"; {counts['strangers']} not recognised" if counts["strangers"] else ""
     return (
-        f"{counts['analysed']} of {counts['selected']} selected matrices analysed; "
-        f"{counts['not_selected']} tensors not selected; {counts['skipped']} skipped{harmless}{strangers}"
+        f"{counts['analysed']} of {counted(counts['selected'], 'selected matrix', 'selected matrices')} "
+        f"analysed; {counted(counts['not_selected'], 'tensor')} not selected; "
+        f"{counts['skipped']} skipped{harmless}{strangers}"
     )

@@ -58,13 +58,15 @@ class StackSizes:
     """Query heads."""
     kv_heads: int | None
     """Key and value heads."""
+    head_dimension: int | None
+    """Rows of Q that one head has; of latent attention those of Q_B."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What headers and config tell. A size that neither tells is None.
 
-    Of several stacks, `layers` to `kv_heads` are the sizes of the first of `stacks`, the family's own.
+    Of several stacks, `layers` to `head_dimension` are the sizes of the family's own, such as the decoder.
     """
 
     checkpoint: str
@@ -83,8 +85,10 @@ class Inspection:
     """Query heads."""
     kv_heads: int | None
     """Key and value heads."""
+    head_dimension: int | None
+    """Rows of Q that one head has; of latent attention those of Q_B."""
     stacks: tuple[StackSizes, ...]
-    """The same for each stack; one entry for most models."""
+    """The same for each stack, in the order of the table; one entry for most models."""
     experts: int | None
     """Experts of a layer among which a router chooses; None for models without."""
     vocabulary: int | None
@@ -128,7 +132,7 @@ def inspect(source: Openable, **opening: Unpack[Opening]) -> Inspection:
 def _inspect(checkpoint: Checkpoint) -> Inspection:
     sizes, matrices = checkpoint.sizes, checkpoint.matrices
     stacks = _stacks(checkpoint)
-    own = stacks[0]
+    own = next((stack for stack in stacks if stack.stack == checkpoint.detection.spec.stack), stacks[0])
     tied = {entry.tensor.name for entry in checkpoint.skipped if entry.kind == "tied"}
     buffers = checkpoint.assignment.buffers | tied
     elements: Counter[str] = Counter()
@@ -147,6 +151,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         feed_forward_dimension=own.feed_forward_dimension,
         heads=own.heads,
         kv_heads=own.kv_heads,
+        head_dimension=own.head_dimension,
         stacks=stacks,
         experts=_experts(matrices),
         vocabulary=sizes.vocabulary or _first(matrices, (Group.UNEMBEDDING, Group.EMBEDDING), axis=0),
@@ -172,13 +177,12 @@ def _first(matrices: tuple[Matrix, ...], groups: tuple[Group, ...], *, axis: int
 
 
 def _stacks(checkpoint: Checkpoint) -> tuple[StackSizes, ...]:
-    """The sizes of each stack that has layers, the family's own first; of the whole if there is none."""
-    spec = checkpoint.detection.spec
+    """The sizes of each stack that has layers, in the table's order; of the whole if there is none."""
     found = {matrix.stack: None for matrix in checkpoint.matrices if matrix.layer is not None}
     if not found:
         return (_stack(checkpoint, "", checkpoint.matrices, checkpoint.sizes),)
     several = []
-    for stack in sorted(found, key=lambda stack: stack != spec.stack):
+    for stack in found:
         members = tuple(m for m in checkpoint.matrices if m.stack == stack and m.attention_kind != "cross")
         sizes = checkpoint.stack_sizes.get(stack)
         if sizes is None:  # the config tells nothing apart
@@ -198,7 +202,14 @@ def _stack(
         feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
         heads=heads,
         kv_heads=sizes.kv_heads or _kv_heads(matrices, heads),
+        head_dimension=_head_dimension(matrices, heads) or sizes.head_dim,
     )
+
+
+def _head_dimension(matrices: tuple[Matrix, ...], heads: int | None) -> int | None:
+    """What Q has rows for, a head; a config need not state it, and DeepSeek's states its rotary part."""
+    rows = _first(matrices, (Group.Q, Group.Q_B), axis=0)
+    return rows // heads if rows and heads and rows % heads == 0 else None
 
 
 def _heads(
@@ -240,7 +251,7 @@ def _entries(matrices: tuple[Matrix, ...]) -> list[GroupEntry]:
             expert=expert,
             matrices=len(members),
             shapes=tuple(dict.fromkeys(matrix.shape for matrix in members)),
-            parameters=tuple(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", m.parameter) for m in members)),
+            parameters=tuple(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", m.parameter) for m in members)),
         )
         for (stack, kind, group, expert), members in places.items()
     ]

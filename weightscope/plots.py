@@ -12,18 +12,26 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from weightscope.baselines import BASELINE, draw_baselines, name_baselines, which_rows
 from weightscope.errors import SelectionError
 from weightscope.over_experts import NUMBERED, SHARED, expert_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Fixed for every figure: colour, marker. Neighbours differ in lightness, so that they part in grey.
 GROUP_STYLE: dict[str, tuple[str, str]] = {
+    "Q_A": ("#21539c", "<"),
+    "Q_B": ("#b1c8ed", ">"),
+    "KV_A": ("#a36533", "p"),
+    "K_R": ("#f09e8e", "d"),
+    "K_B": ("#83183b", "H"),
+    "V_B": ("#c5e5cb", "8"),
     "Q": ("#08306b", "o"),
     "K": ("#c63a2f", "s"),
     "V": ("#4da167", "^"),
@@ -32,15 +40,9 @@ GROUP_STYLE: dict[str, tuple[str, str]] = {
     "M1": ("#6a3d9a", "v"),
     "G": ("#7d7d7d", "*"),
     "M2": ("#41a5d1", "X"),
-    "Q_A": ("#21539c", "<"),
-    "Q_B": ("#b1c8ed", ">"),
-    "KV_A": ("#a36533", "p"),
-    "K_R": ("#f09e8e", "d"),
-    "K_B": ("#83183b", "H"),
-    "V_B": ("#c5e5cb", "8"),
 }
 _OTHER_STYLE = ("#b15928", "h")
-ATTENTION = ("Q", "K", "V", "O", "QKV", "Q_A", "Q_B", "KV_A", "K_R", "K_B", "V_B")
+ATTENTION = ("Q_A", "Q_B", "KV_A", "K_R", "K_B", "V_B", "Q", "K", "V", "O", "QKV")
 FEED_FORWARD = ("M1", "G", "M2")
 
 AXIS_LABEL = {
@@ -51,8 +53,6 @@ AXIS_LABEL = {
     "nuclear_norm": r"nuclear norm  $\Sigma\,\sigma$",
     "effective_rank": r"effective rank  $\exp(-\Sigma\,p\,\ln p)$",
 }
-# The quantity whose value for a Gaussian matrix is drawn dotted, and the column that holds it.
-_BASELINE = {"stable_rank": "stable_rank_gaussian"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,9 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
             for panel, axes in zip(panels, line, strict=True):
                 if not (table[panel.quantity] < 0).any():
                     axes.set_ylim(bottom=0.0)
+                if panel.quantity in BASELINE:
+                    drawn = table[table["group"].isin(panel.groups)]
+                    name_baselines(axes, drawn, BASELINE[panel.quantity])
         groups = [*GROUP_STYLE]
         names = sorted(handles, key=lambda name: _place_in_legend(name, groups))
         figure.legend(
@@ -138,6 +141,11 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
             handlelength=3.2,
         )
     return figure
+
+
+def drawable(table: pd.DataFrame) -> bool:
+    """Whether a table has a row that `plot_quantity` draws: of attention or feed-forward, and in a layer."""
+    return bool((table["layer"].notna() & table["group"].isin(ATTENTION + FEED_FORWARD)).any())
 
 
 def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -179,11 +187,11 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str
     ):
         colour, marker = GROUP_STYLE.get(str(group), _OTHER_STYLE)
         by_layer = members.groupby("layer")[panel.quantity]
-        layers = by_layer.mean().index.to_numpy(dtype=float)
+        layers, means = _with_gaps(by_layer.mean())
         line_style = "--" if kind == "cross" else "-." if expert == SHARED else "-"
         (line,) = axes.plot(
             layers,
-            by_layer.mean().to_numpy(dtype=float),
+            means,
             color=colour,
             marker=marker,
             markerfacecolor=colour if line_style == "-" else "white",
@@ -194,47 +202,35 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str
         )
         handle: Any = line
         if expert == NUMBERED:  # however many: their mean, and where all of them lie
-            ends = (by_layer.min().to_numpy(dtype=float), by_layer.max().to_numpy(dtype=float))
+            ends = (_with_gaps(by_layer.min())[1], _with_gaps(by_layer.max())[1])
             handle = (axes.fill_between(layers, *ends, color=colour, alpha=0.16, linewidth=0), line)
-        what = "cross" if kind == "cross" else {NUMBERED: "experts", SHARED: "shared"}.get(str(expert))
-        handles.setdefault(f"{group} ({what})" if what else str(group), handle)
+        which = which_rows(kind, expert)
+        handles.setdefault(f"{group} ({which})" if which else str(group), handle)
     if not table["group"].isin(panel.groups).any():
         axes.text(0.5, 0.5, "no such matrices", transform=axes.transAxes, ha="center", color="0.35")
         axes.set_xticks([])
-    if baseline := _BASELINE.get(panel.quantity):
-        _draw_baselines(axes, table[table["group"].isin(panel.groups)], baseline, handles)
+    if panel.quantity in BASELINE:
+        dotted = draw_baselines(axes, drawn, BASELINE[panel.quantity])
+        handles.update({} if dotted is None else {"Gaussian": dotted})
+
+
+def _with_gaps(by_layer: pd.Series[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Layers and values, with NaN between layers that are no neighbours: no line leads over what is missing.
+
+    Neighbours are as far apart as the two nearest, so that a role in every other layer has a line.
+    """
+    import numpy as np
+
+    layers, values = by_layer.index.to_numpy(dtype=float), by_layer.to_numpy(dtype=float)
+    steps = np.diff(layers)
+    gaps = np.flatnonzero(steps > steps.min(initial=np.inf)) + 1
+    return np.insert(layers, gaps, layers[gaps] - 0.5), np.insert(values, gaps, np.nan)
 
 
 def _place_in_legend(name: str, groups: Sequence[str]) -> int:
     """`M1 (experts)` stands behind `M1`; then what has no style of its own, and the baseline last."""
     group = name.partition(" ")[0]
     return groups.index(group) if group in groups else len(groups) + (name == "Gaussian")
-
-
-def _draw_baselines(axes: Axes, table: pd.DataFrame, column: str, handles: dict[str, Any]) -> None:
-    """A dotted line a shape, named by the groups that have it."""
-    groups_at: dict[float, list[str]] = {}
-    for group, values in table.groupby("group", sort=False)[column]:
-        for value in values.dropna().unique():
-            groups_at.setdefault(round(float(value), 6), []).append(str(group))
-    highest = max(groups_at, default=0.0)
-    for value, groups in groups_at.items():
-        line = axes.axhline(value, color="0.35", linestyle=":", linewidth=1.3, zorder=1)
-        # Outside, where no data are; two close lines have their names above and below.
-        close = any(0 < abs(value - other) < 0.08 * highest for other in groups_at)
-        axes.annotate(
-            " ".join(groups),
-            xy=(1.0, value),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            ha="left",
-            va="center" if not close else "bottom" if value == highest else "top",
-            fontsize=7.5,
-            color="0.35",
-            annotation_clip=False,
-        )
-        handles.setdefault("Gaussian", line)
 
 
 def _one_unit(panels: Sequence[Panel]) -> bool:

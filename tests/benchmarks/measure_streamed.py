@@ -55,11 +55,12 @@ def least_memory(folder: Path, **options) -> int:
     """The smallest limit that is not refused, as the error for a smaller one says."""
     import weightscope
     from weightscope.errors import DeviceMemoryError
+    from weightscope.sweep.memory import parse_memory
 
     try:
         weightscope.analyze(folder, memory="1M", **options)
     except DeviceMemoryError as error:
-        return int(float(error.advice.split("--memory ")[1].split("GiB")[0]) * 2**30)
+        return parse_memory(error.advice.split("--memory ")[1].split()[0])
     raise AssertionError("a megabyte was enough")
 
 

@@ -15,7 +15,7 @@ from tests.factories import GPT2_CONFIG, write_checkpoint, write_gpt2
 from weightscope.analysis import plan_analysis
 from weightscope.checkpoint import open_checkpoint
 from weightscope.checkpoints.stream import open_source
-from weightscope.cli import render
+from weightscope.cli import render_inspection
 from weightscope.errors import CheckpointFormatError, WeightscopeError
 from weightscope.inspection import inspect
 from weightscope.options import Options
@@ -118,7 +118,7 @@ def test_every_key_of_a_config_may_be_anything(key: str, tmp_path: Path) -> None
 
 def test_names_with_brackets_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_checkpoint(tmp_path, {"a[/b].weight": torch.ones(2, 2), "[red]c.weight": torch.ones(2, 2)}, {})
-    render.inspection(inspect(tmp_path))
+    render_inspection.inspection(inspect(tmp_path))
     printed = capsys.readouterr().out
     assert "a[/b].weight" in printed
     assert "[red]c.weight" in printed

@@ -10,7 +10,9 @@ import weightscope
 from tests.factories import GPT2_CONFIG, gpt2_tensors, write_checkpoint
 from tests.families.made_up import llama, llama_config
 from weightscope.drafting import draft_family
+from weightscope.errors import UnknownFamily
 from weightscope.families.family_file import load_family
+from weightscope.families.layouts import LAYOUTS
 from weightscope.families.registry import FAMILIES
 
 
@@ -121,6 +123,29 @@ def test_comments_become_fields_when_their_marks_are_taken_away(tmp_path):
     with weightscope.open_checkpoint(folder, family=str(tmp_path / "my.yaml")) as checkpoint:
         assert [m.layer for m in checkpoint.matrices if m.group == "router"] == [0, 1]
         assert "other" not in {m.group for m in checkpoint.matrices}
+
+
+def test_a_draft_without_a_guess_can_be_filled_in_as_it_stands(tmp_path):
+    """No list is closed above the entries that become real when their marks are taken away."""
+    tensors = {f"blk.{n}.{leaf}.weight": torch.randn(12, 4) for n in range(2) for leaf in ("a", "b")}
+    folder = write_checkpoint(tmp_path / "model", tensors | {"blk.0.c.weight": torch.randn(4, 12)}, {})
+    draft, path = drafted(folder, tmp_path / "my.yaml")
+    assert load_family(path).patterns == ()
+    assert "12 is three times 4: it may be Q, K and V in one, group QKV." in draft.text
+    assert "group QKV, with transposed: true." in draft.text
+    for layout in LAYOUTS:
+        assert layout in draft.text, layout
+    first = "# - template: 'blk.{layer}.a.weight'\n#   group: GROUP\n"
+    assert draft.text.count(first) == 1
+    filled = "- template: 'blk.{layer}.a.weight'\n  group: QKV\n  layout: contiguous_thirds\n"
+    (tmp_path / "my.yaml").write_text(draft.text.replace(first, filled))
+    assert {m.group for m in matrices(folder, family=path)[0]} == {"Q", "K", "V", "QKV", "other"}
+
+
+def test_an_entry_below_a_closed_list_is_told(tmp_path):
+    (tmp_path / "my.yaml").write_text("name: x\npatterns: []  # none\n# a\n\n- template: a\n  group: Q\n")
+    with pytest.raises(UnknownFamily, match=r"'patterns: \[\]' is a whole list, and entries follow it"):
+        load_family(tmp_path / "my.yaml")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_bad_files_are_refused_by_field(tmp_path, content, named):
 
 
 def test_neither_name_nor_file():
-    with pytest.raises(UnknownFamily, match="The families are"):
+    with pytest.raises(UnknownFamily, match="or nearly so"):
         load_family("nonsense")
     with pytest.raises(UnknownFamily, match="cannot be read"):
         load_family("missing.yaml")

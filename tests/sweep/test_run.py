@@ -66,7 +66,7 @@ def test_progress_reaches_the_end_in_order(tmp_path):
 
 def test_a_sweep_that_cannot_fit_is_refused_before_it_starts(monkeypatch, tmp_path):
     monkeypatch.setattr("weightscope.sweep.devices.available_bytes", lambda device: 1000)
-    with pytest.raises(DeviceMemoryError, match=r"needs .* GiB: .*, exact"):
+    with pytest.raises(DeviceMemoryError, match=r"needs .* MiB: .*, exact"):
         weightscope.analyze(write_gpt2(tmp_path))
 
 

@@ -28,7 +28,7 @@ from weightscope.options import Options
 from weightscope.report import JOURNAL_FILE
 from weightscope.spectra.numbers import SpectralOptions
 from weightscope.sweep import streaming
-from weightscope.sweep.memory import Needs, fit, plan_bytes
+from weightscope.sweep.memory import Needs, fit, parse_memory, plan_bytes
 from weightscope.sweep.plan import plan_sweep
 from weightscope.sweep.run import run_sweep
 from weightscope.sweep.streamed import rows_within
@@ -252,7 +252,7 @@ def test_an_svd_needs_the_whole_matrix(embedding):
         needs = Needs(with_spectrum=True, by_svd=True)
         with pytest.raises(DeviceMemoryError, match="exact") as caught:
             fit(checkpoint.matrices, checkpoint.tensors, limit=150_000_000, threads=2, needs=needs)
-        needed = int(float(caught.value.advice.split("--memory ")[1].split("GiB")[0]) * 2**30)
+        needed = parse_memory(caught.value.advice.split("--memory ")[1].split()[0])
         found = fit(checkpoint.matrices, checkpoint.tensors, limit=needed, threads=2, needs=needs)
         assert not list(found.plan.streamed)
 

@@ -47,7 +47,13 @@ def analyze(
     revision: RevisionOption = None,
     subfolder: SubfolderOption = None,
     groups: Annotated[
-        str, typer.Option(metavar="Q,K,…|all", help="Roles to analyse; those of attention and feed-forward.")
+        str,
+        typer.Option(
+            metavar="Q,K,…|all",
+            help="Roles to analyse: those of attention and feed-forward if left out; all for embeddings, "
+            "routers, convolutions and what has no role too.",
+            show_default=False,
+        ),
     ] = "Q,K,V,O,QKV,M1,G,M2,Q_A,Q_B,KV_A,K_R,K_B,V_B",
     layers: Annotated[
         str | None,
@@ -58,7 +64,8 @@ def analyze(
         str | None,
         typer.Option(
             metavar="E,E",
-            help="Thresholds of the epsilon-ranks (1e-3,1e-2); implies --spectrum.",
+            help="Count the singular values above these shares of the largest; 1e-3,1e-2 if left out. "
+            "Implies --spectrum.",
             show_default=False,
         ),
     ] = None,
@@ -69,7 +76,8 @@ def analyze(
         str,
         typer.Option(
             metavar="weightscope|weightwatcher",
-            help="Write weightwatcher.csv too, in that program's columns; implies --spectrum.",
+            help="With weightwatcher, write weightwatcher.csv too, in that program's columns. "
+            "Implies --spectrum.",
         ),
     ] = "weightscope",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:1", help="Where to compute.")] = "auto",
@@ -79,7 +87,8 @@ def analyze(
     bound: Annotated[
         str,
         typer.Option(
-            metavar="residual|probable|audited|proved", help="What stands behind the interval's upper end."
+            metavar="residual|probable|audited|proved",
+            help="How sure the upper end of that interval is, from residual (not at all) to proved.",
         ),
     ] = "probable",
     memory: Annotated[
@@ -114,7 +123,7 @@ def analyze(
     """Norms and ranks of every selected matrix: a table by group, and files with --out."""
     from weightscope.analysis import analyze_checkpoint
     from weightscope.checkpoint import open_checkpoint
-    from weightscope.cli import render
+    from weightscope.cli import render, render_analysis
     from weightscope.cli.progress import bytes_progress
     from weightscope.families.select import parse_groups, parse_layers
     from weightscope.options import Options
@@ -190,7 +199,7 @@ def analyze(
         document = {**analysis.summary, "provenance": analysis.provenance, "files": [str(f) for f in files]}
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        render.analysis(analysis, files)
+        render_analysis.analysis(analysis, files, plots=not no_plots)
     if strict and not analysis.complete:
         raise typer.Exit(3)
 

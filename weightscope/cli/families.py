@@ -1,6 +1,8 @@
 """`weightscope families`."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +15,10 @@ from weightscope.cli.options import (
     SubfolderOption,
 )
 
-families = typer.Typer(help="The families weightscope knows, as data.", invoke_without_command=True)
+if TYPE_CHECKING:
+    from weightscope.families.spec import FamilySpec
+
+families = typer.Typer(invoke_without_command=True)
 
 
 @families.callback(invoke_without_command=True)
@@ -23,11 +28,15 @@ def _list(
         bool, typer.Option("--verified", help="Print how each family was verified, instead of its groups.")
     ] = False,
 ) -> None:
-    """The families weightscope knows, as data."""
+    """List the families of models whose weights are known by name, each with its groups.
+
+    Attention: Q K V O, and QKV for the first three stacked; Q_A Q_B KV_A K_R K_B V_B in latent attention.
+
+    Feed-forward: M1 (up), G (gate), M2 (down).
+    """
     if context.invoked_subcommand is not None:
         return
     from weightscope.families.registry import FAMILIES
-    from weightscope.families.spec import Group
     from weightscope.families.verification import verification
 
     width = max(map(len, FAMILIES))
@@ -35,13 +44,29 @@ def _list(
         if verified:
             typer.echo(f"{spec.name:{width}}  {verification(spec)}")
             continue
-        assigned = {group for pattern in spec.patterns for group in pattern.groups}
-        typer.echo(f"{spec.name:{width}}  {' '.join(group for group in Group if group in assigned)}")
+        typer.echo(f"{spec.name:{width}}  {' '.join(_groups(spec))}")
+
+
+def _groups(spec: FamilySpec) -> list[str]:
+    """The groups that a table of the family has rows of, the parts of fused weights included."""
+    from weightscope.families.layouts import QKV_LAYOUTS
+    from weightscope.families.matrix import GROUP_ORDER
+    from weightscope.families.spec import Group
+
+    assigned = {group for pattern in spec.patterns for group in pattern.groups}
+    parts = {Group.Q, Group.K, Group.V}
+    if any(pattern.layout in QKV_LAYOUTS for pattern in spec.patterns):
+        assigned |= parts
+    if parts <= assigned:  # stacked, where they are stored apart
+        assigned.add(Group.QKV)
+    return [group for group in GROUP_ORDER if group in assigned]
 
 
 @families.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A family's name, or a YAML file.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A family's name, or a YAML file.", show_default=False)
+    ],
 ) -> None:
     """Print a family as the YAML that --family reads; correct a copy to describe your own."""
     import yaml

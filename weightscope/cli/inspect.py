@@ -27,7 +27,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Sizes and roles from headers and config alone; no weight is read."""
-    from weightscope.cli import render
+    from weightscope.cli import render, render_inspection
     from weightscope.inspection import inspect as inspect_checkpoint
 
     found = inspect_checkpoint(
@@ -43,4 +43,4 @@ def inspect(
         typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         return
     render.notes(found.notes, found.guesses)
-    render.inspection(found)
+    render_inspection.inspection(found)

@@ -8,6 +8,7 @@ import typer
 SourceArgument = Annotated[
     str,
     typer.Argument(
+        metavar="SOURCE",
         help="'demo', org/name on the Hub, a folder, a .safetensors file or a .safetensors.index.json.",
         show_default=False,
     ),
@@ -17,7 +18,8 @@ FamilyOption = Annotated[
     typer.Option(
         "--family",
         metavar="NAME|FILE",
-        help="Use this family, or the one a YAML file describes.",
+        help="Take the names for this family's ('weightscope families' lists them), or for what a YAML file "
+        "describes; found by itself if left out.",
         show_default=False,
     ),
 ]
@@ -41,7 +43,9 @@ CacheOption = Annotated[
         help="Download whole files to the Hub's cache first, or read only the parts that are needed.",
     ),
 ]
-ConnectionsOption = Annotated[int, typer.Option("--connections", metavar="N", help="To the Hub at once.")]
+ConnectionsOption = Annotated[
+    int, typer.Option("--connections", metavar="N", help="Connections to the Hub at once.")
+]
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Compare each file's SHA-256 with the Hub's first; not for --stream.")
 ]
@@ -53,7 +57,7 @@ PartialOption = Annotated[
     bool,
     typer.Option(
         "--partial",
-        help="Take a checkpoint as it is that lacks layers, or has other sizes than config.json states.",
+        help="Accept a checkpoint that lacks layers, or has other sizes than config.json states.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]

@@ -11,7 +11,11 @@ from weightscope.errors import OutputError
 def plot(
     tables: Annotated[
         list[Path],
-        typer.Argument(metavar="A.csv [B.csv …]", help="Tables that analyze wrote.", show_default=False),
+        typer.Argument(
+            metavar="A.csv [B.csv …]",
+            help="Tables that analyze --out DIR wrote, or their folders.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write: .png, .svg or .pdf.")] = Path(
         "weightscope.png"
@@ -25,7 +29,7 @@ def plot(
         ),
     ] = None,
 ) -> None:
-    """Draw one row of two panels a table: value against layer, one line a group."""
+    """Draw tables that analyze wrote: value against layer, one line a group, a row of panels a table."""
     from weightscope.plots import plot_overview, plot_quantity, save_figure
     from weightscope.table import read_table
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weightscope.cli.render import NOTHING, byte_count, console, duration, figure, print_whole
+from weightscope.counting import counted
 from weightscope.recipes.inspecting import SIZES, Comparison
 from weightscope.recipes.outcome import stated
 from weightscope.recipes.spec import AnalyzeRecipe, InspectRecipe
@@ -77,8 +78,8 @@ def _plan_analysis(recipe: AnalyzeRecipe, folder: Path, *, resume: bool) -> bool
         else:
             out.print(
                 Text(
-                    f"{name}: {cost.matrices} matrices from {cost.tensors} tensors, "
-                    f"{byte_count(cost.read_bytes)} to read"
+                    f"{name}: {counted(cost.matrices, 'matrix', 'matrices')} "
+                    f"from {counted(cost.tensors, 'tensor')}, {byte_count(cost.read_bytes)} to read"
                 ),
                 soft_wrap=True,
             )
@@ -117,7 +118,7 @@ def outcome(
         out.print(Text("Every model failed; nothing was written."))
     else:
         names = ", ".join(file.name for file in found.files)
-        out.print(Text(f"{len(found.files)} files in {folder}{os.sep}: {names}"), soft_wrap=True)
+        out.print(Text(f"{counted(len(found.files), 'file')} in {folder}{os.sep}: {names}"), soft_wrap=True)
         if not isinstance(loaded.recipe, InspectRecipe):
             reports = ", ".join(f"{model.name}{os.sep}" for model in done)
             out.print(Text(f"and a report for each model in {reports}"), soft_wrap=True)
@@ -127,7 +128,7 @@ def outcome(
 
 def _failures(found: Outcome) -> None:
     err = console(stderr=True)
-    err.print(Text(f"{len(found.failed)} of {len(found.models)} models failed:"), style="red")
+    err.print(Text(f"{len(found.failed)} of {counted(len(found.models), 'model')} failed:"), style="red")
     for model in found.failed:
         err.print(Text(f"  {model.label}: {type(model.error).__name__}: {model.error}"), soft_wrap=True)
 

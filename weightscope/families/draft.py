@@ -11,10 +11,11 @@ from typing import Any
 
 from weightscope.checkpoints.dtypes import ELEMENT_TYPES
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.counting import counted, listed
 from weightscope.families.family_text import comment, entry, item, plain, scalar, seen, word
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.heads import HeadCounts, LayoutError
-from weightscope.families.layouts import LAYOUTS, QKV_LAYOUTS
+from weightscope.families.layouts import LAYOUTS, PARTS, QKV_LAYOUTS
 from weightscope.families.matching import NUMBER, NameMatcher, without_wrappers
 from weightscope.families.matrix import Slice
 from weightscope.families.registry import FAMILIES
@@ -57,10 +58,10 @@ def draft_text(
         *_head(mine, guessed, reference, len(known), len(strange)),
         *_fields(mine, config, sizes, guessed),
     ]
-    lines.append("patterns:" if mine.patterns else "patterns: []  # without [] once there is one")
+    lines.append("patterns:")  # which reads as none, as long as all below it are comments
     for pattern in mine.patterns:
         lines += _pattern(pattern, known.get(pattern.template, ()), guessed, sizes, query_rows)
-    lines += _without_role(strange)
+    lines += _without_role(strange, sizes, fused=any(p.group == Group.QKV for p in mine.patterns))
     if mine.ignored:
         lines.append("ignored:")
         for buffer in mine.ignored:
@@ -136,7 +137,7 @@ def _head(spec: FamilySpec, guessed: bool, reference: str, known: int, strange: 
     else:
         yield f"# The entry of family {word(spec.name)}, as which {word(reference)} was read."
         yield "# Correct it, and use it with --family."
-    kinds = f"{known} {'kind' if known == 1 else 'kinds'} of tensors"
+    kinds = counted(known, "kind of tensors", "kinds of tensors")
     yield f"# It gives {kinds} a meaning, and says nothing of {strange} more."
 
 
@@ -216,7 +217,7 @@ def _fits(layout: str, rows: int, counts: HeadCounts, query_rows: int | None) ->
     return False
 
 
-def _without_role(strange: _Kinds) -> Iterator[str]:
+def _without_role(strange: _Kinds, sizes: ConfigSizes, *, fused: bool) -> Iterator[str]:
     """The templates that nothing was guessed for, ready to be filled in."""
     kinds = list(strange.items())
     usable = [kind for kind in kinds if _why_not(*kind) == ""]
@@ -225,14 +226,38 @@ def _without_role(strange: _Kinds) -> Iterator[str]:
             "No role was found for these, which are of group other. To give one, take the marks away and "
             f"fill in the group ({', '.join(Group)}), or put it under 'ignored' with a reason."
         )
+    if usable and not fused:  # else the fused one has a line that says so
+        yield from comment(
+            "If the file keeps several matrices in one tensor, add a layout that says how: "
+            f"for Q, K and V (group QKV) 'layout: {next(iter(QKV_LAYOUTS))}' or another of "
+            f"{', '.join([*QKV_LAYOUTS][1:])}; for {_other_layouts()}."
+        )
     for template, infos in usable[:_MOST_TEMPLATES]:
         yield f"# {seen(infos)}"
+        yield from _perhaps_fused(infos[0], sizes)
         yield f"# - template: {scalar(template)}"
         yield "#   group: GROUP"
     if len(usable) > _MOST_TEMPLATES:
         yield f"# … and {len(usable) - _MOST_TEMPLATES} more."
     for template, infos in [kind for kind in kinds if kind not in usable][:_MOST_TEMPLATES]:
         yield f"# {seen(infos)}: {_why_not(template, infos)}"
+
+
+def _other_layouts() -> str:
+    """Those that do not split QKV, by the group that a weight goes by."""
+    by_group: dict[str, list[str]] = {}
+    for layout, parts in PARTS.items():
+        by_group.setdefault(f"{listed(parts)} (group {parts[0]})", []).append(layout)
+    return "; for ".join(f"{of_what} {listed(layouts, 'or')}" for of_what, layouts in by_group.items())
+
+
+def _perhaps_fused(info: TensorInfo, sizes: ConfigSizes) -> Iterator[str]:
+    """A hint where the shape is that of queries, keys and values on top of each other or side by side."""
+    short, long = sorted(info.shape)
+    if long != 3 * short or sizes.vocabulary in info.shape:
+        return
+    turned = "" if info.shape[0] == long else ", with transposed: true"
+    yield from comment(f"{long} is three times {short}: it may be Q, K and V in one, group QKV{turned}.")
 
 
 def _why_not(template: str, infos: Sequence[TensorInfo]) -> str:

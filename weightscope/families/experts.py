@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from weightscope.checkpoints.header import TensorInfo, piece_of
+from weightscope.counting import counted
 from weightscope.errors import FamilyMismatch
 from weightscope.families.matrix import Matrix
 from weightscope.families.spec import Group
@@ -65,7 +66,7 @@ def check_experts(matrices: Iterable[Matrix], family: str, *, stated: int | None
         if stated is not None and len(experts) > stated:
             raise FamilyMismatch(
                 f"The experts of layer {layer} of the {stack} were read as family {family!r}.",
-                f"It has {len(experts)} experts, and the config says {stated}.",
+                f"It has {counted(len(experts), 'expert')}, and the config says {stated}.",
                 "Correct config.json, or pass another family with --family.",
             )
 

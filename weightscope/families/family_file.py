@@ -1,14 +1,19 @@
 """Families that users describe in a file, without waiting for a release."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+from weightscope.counting import counted
 from weightscope.errors import UnknownFamily
 from weightscope.families.matching import NUMBER
 from weightscope.families.registry import FAMILIES, get_family
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
 
 _MOST_BYTES = 1_000_000
+_LISTS = ("patterns", "ignored")
+# A list that is closed where it begins, and comments or empty lines before an entry all the same.
+_CLOSED = re.compile(r"^(\w+): *\[\] *(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*[ \t]*- ", re.MULTILINE)
 
 
 def load_family(name_or_path: str) -> FamilySpec:
@@ -43,6 +48,8 @@ def parse_family(text: str, path: Path) -> FamilySpec:
 
     try:
         content: Any = yaml.load(text, _strict_loader())
+        if isinstance(content, dict):  # a list all of whose entries are comments
+            content |= {name: [] for name in _LISTS if name in content and content[name] is None}
         spec = pydantic.TypeAdapter(FamilySpec).validate_python(content)
         _check_patterns(spec)
         return spec
@@ -51,10 +58,13 @@ def parse_family(text: str, path: Path) -> FamilySpec:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+        others = error.error_count() - 1
+        more = f" (and {counted(others, 'more problem')})" if others else ""
         raise _refused(path, f"At {where}: {first['msg']}{more}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, too deep
-        raise _refused(path, f"It is not YAML: {' '.join(str(error).split())[:160]}.") from None
+        closed = _CLOSED.search(text)
+        why = f"'{closed[1]}: []' is a whole list, and entries follow it" if closed else str(error)
+        raise _refused(path, f"It is not YAML: {' '.join(why.split())[:160]}.") from None
 
 
 def _strict_loader() -> type[Any]:

@@ -7,10 +7,12 @@ from math import prod
 
 from weightscope.checkpoints.header import TensorInfo
 from weightscope.families.heads import Rows
-from weightscope.families.spec import Group
+from weightscope.families.spec import LATENT_ATTENTION_GROUPS, Group
 
 # The order in which data run through them; others come after, by name.
 _STACKS = ("encoder", "decoder", "text", "vision")
+GROUP_ORDER = (*LATENT_ATTENTION_GROUPS, *(group for group in Group if group not in LATENT_ATTENTION_GROUPS))
+"""The order in a block: latent attention has its factors before O, where others have Q, K and V."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class Matrix:
         """The order of the table."""
         expert = (1, 0) if self.expert == "shared" else (0, int(self.expert or -1))
         place = -1 if self.layer is None else self.layer
-        order = tuple(Group).index(self.group)
+        order = GROUP_ORDER.index(self.group)
         head = -1 if self.head is None else self.head
         # The empty attention_kind comes last, and matrices outside the layers after all layers: a
         # block reads Q K V O QKV M1 G M2.

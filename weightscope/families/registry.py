@@ -3,6 +3,9 @@
 Names were checked against what transformers 5.23 writes and against the Hub's older files.
 """
 
+from difflib import get_close_matches
+
+from weightscope.counting import listed
 from weightscope.errors import UnknownFamily
 from weightscope.families.entries import (
     encoder_decoders,
@@ -84,6 +87,8 @@ _ALL = (
     vision.CLIP_VISION,
     vision.OPEN_CLIP,
 )
+# difflib's own default: from here on two names are nearly the same.
+_LIKE = 0.6
 FAMILIES: dict[str, FamilySpec] = {spec.name: spec for spec in _ALL}
 """Every family by name, in the order in which names are tried."""
 
@@ -102,7 +107,19 @@ def get_family(name: str) -> FamilySpec:
     if name not in FAMILIES:
         raise UnknownFamily(
             f"The family {name!r} was asked for.",
-            f"The families are: {', '.join(FAMILIES)}.",
-            "Use one of these, or describe yours in a YAML file and pass its path.",
+            _nearest(name),
+            "'weightscope families' lists them all; or describe yours in a YAML file and pass its path.",
         )
     return FAMILIES[name]
+
+
+def _nearest(name: str) -> str:
+    """What there is instead of a family that there is not."""
+    called = [spec.name for spec in _ALL if name in spec.model_types]
+    if called:  # a model_type is easily taken for the family's name
+        return f"None is called so; the model_type {name!r} is read by {listed(map(repr, called))}."
+    spelled = {known.lower(): known for known in FAMILIES}
+    close = get_close_matches(name.lower(), spelled, n=3, cutoff=_LIKE)
+    if not close:
+        return f"None of the {len(FAMILIES)} families is called so, or nearly so."
+    return f"None is called so; did you mean {listed((repr(spelled[one]) for one in close), 'or')}?"

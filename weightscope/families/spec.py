@@ -13,7 +13,7 @@ from weightscope.families.naming import check_template, check_word
 
 
 class Group(StrEnum):
-    """The role of a matrix in its model, in the order of the table."""
+    """The role of a matrix in its model."""
 
     Q = "Q"
     K = "K"

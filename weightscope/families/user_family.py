@@ -11,6 +11,7 @@ from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
+from weightscope.counting import counted
 from weightscope.errors import FamilyMismatch
 from weightscope.families.matching import NUMBER, NameMatcher
 from weightscope.families.registry import FAMILIES
@@ -46,7 +47,8 @@ def check_templates(index: TensorIndex, spec: FamilySpec) -> None:
         if pattern.template not in used and pattern not in known and not pattern.optional:
             raise FamilyMismatch(
                 f"The template {pattern.template!r} of family {spec.name!r} was to be found.",
-                f"It matches none of the checkpoint's {len(index)} tensors; {nearest(pattern, spec, index)}.",
+                f"It matches none of the checkpoint's {counted(len(index), 'tensor')}; "
+                f"{nearest(pattern, spec, index)}.",
                 "Correct the template or the family's prefixes, or take the template out.",
             )
 

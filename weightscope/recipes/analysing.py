@@ -11,6 +11,7 @@ from typing import Any
 
 from weightscope.analysis import analyze_checkpoint
 from weightscope.checkpoint import Checkpoint, open_checkpoint
+from weightscope.counting import counted
 from weightscope.errors import WeightscopeError
 from weightscope.estimate import Estimate, estimate
 from weightscope.options import Options
@@ -158,7 +159,7 @@ def _reservations(reports: list[Report]) -> Iterator[str]:
         if missing := counts["selected"] - counts["analysed"]:
             yield f"{label}: {missing} of {counts['selected']} matrices have no numbers (NaN or infinity)."
         if skipped := counts["skipped"] - counts["harmless"]:
-            yield f"{label}: {skipped} tensors were skipped; skipped.csv says why."
+            yield f"{label}: {counted(skipped, 'tensor')} skipped; skipped.csv says why."
         if not can_be_drawn(report):
             yield f"{label} is not in the figure: none of its analysed matrices belongs to a layer."
 

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
+from math import ceil, prod
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.counting import counted
 from weightscope.errors import DeviceMemoryError, OptionError
 from weightscope.families.matrix import Matrix
 from weightscope.sweep.plan import DEFAULT_BUDGET, Plan, Stack, Step, Stream, plan_sweep
@@ -26,6 +27,8 @@ GRAM_ROWS, SVD_SIDE, MOST_SIDE_BY_SIDE = 2560, 256, 4
 _FLOAT32, _FLOAT64 = 4, 8
 # Pieces in the caches, buffers of the threads and of BLAS, the table.
 _CONSTANT = 96 * 2**20
+# Sizes are printed in the first; from the second on in GiB.
+_MIB, _MANY = 2**20, 10 * 2**30
 _UNITS = {
     "": 1,
     "K": 10**3,
@@ -138,12 +141,24 @@ def _too_large(smallest: Fitted, needs: Needs, limit: int | None) -> DeviceMemor
     rows, columns = stack.matrices[-1].shape
     how = "in blocks" if largest.stream else "exact"
     return DeviceMemoryError(
-        f"The sweep was to take at most {(limit or 0) / 2**30:.2f} GiB.",
-        f"It needs {needed / 2**30:.2f} GiB: {_CONSTANT / 2**30:.2f} whatever the checkpoint, the rest for "
+        f"The sweep was to take at most {_at_most(limit or 0)}.",
+        f"It needs {_at_least(needed)}: {_at_least(_CONSTANT)} whatever the checkpoint, the rest for "
         f"its largest matrix ({rows}x{columns}), {how} and with room for the solvers.",
-        f"Pass --memory {needed / 2**30 + 0.01:.2f}GiB if that much is free, or select smaller groups with "
-        "--groups.",
+        f"Pass --memory {_at_least(needed).replace(' ', '')} if that much is free, or select smaller groups "
+        "with --groups.",
     )
+
+
+def _at_least(needed: int) -> str:
+    """Bytes rounded up, so that a limit of what is printed does; and never to what `_at_most` prints."""
+    return f"{ceil(needed / _MIB)} MiB" if needed < _MANY else f"{ceil(needed / _MIB / 10.24) / 100:.2f} GiB"
+
+
+def _at_most(limit: int) -> str:
+    """Bytes rounded down."""
+    if limit < _MIB:
+        return counted(limit, "byte")
+    return f"{limit // _MIB} MiB" if limit < _MANY else f"{int(limit / _MIB / 10.24) / 100:.2f} GiB"
 
 
 def plan_bytes(plan: Plan, needs: Needs, side_by_side: int) -> int:
