@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from functools import partial as applied
@@ -22,15 +22,12 @@ from weightscope.families.detect import Detection, detect_family
 from weightscope.families.experts import check_experts
 from weightscope.families.family_file import load_family
 from weightscope.families.guess import UNKNOWN
+from weightscope.families.judgement import Judgement, judge
 from weightscope.families.matrix import Matrix
 from weightscope.families.mixture import check_one_family
-from weightscope.families.remarks import bare, doubled, no_roles, other_depth, unlike
 from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
 from weightscope.families.spec import FamilySpec
-from weightscope.families.stated import contradictions
-from weightscope.families.strangers import Strangers, double_roles, empty_roles, strangers
-from weightscope.families.wholeness import missing_layers
 
 if TYPE_CHECKING:
     import torch
@@ -97,13 +94,12 @@ class Checkpoint:
     @cached_property
     def assignment(self) -> Assignment:
         """What each tensor is."""
-        problem, mend = self._problem
-        if problem and self.detection.spec.name != UNKNOWN and not self._partial:
+        if self._judgement.problem and not self._partial:
             raise FamilyMismatch(
                 f"Every layer of {self.source.reference!r} was to be read as family "
                 f"{self.detection.spec.name!r}.",
-                problem,
-                f"{mend}, or take it as it is: --partial (in Python partial=True).",
+                self._judgement.problem,
+                f"{self._judgement.remedy}, or take it as it is: --partial (in Python partial=True).",
             )
         return self._assigned
 
@@ -122,59 +118,19 @@ class Checkpoint:
         return assignment
 
     @cached_property
-    def _missing(self) -> str:
-        return missing_layers(self.tensors, self._assigned, self.config, self.stack_sizes)
-
-    @cached_property
-    def _contradictions(self) -> tuple[str, ...]:
-        return contradictions(self._assigned.matrices, self.detection.spec, self.config, self.stack_sizes)
-
-    @cached_property
-    def strangers(self) -> tuple[str, ...]:
-        """Matrices in layers under names that the family does not know, while it misses some there."""
-        return self._strangers.names
-
-    @cached_property
-    def _strangers(self) -> Strangers:
-        if self.detection.spec.name == UNKNOWN:
-            return Strangers()
-        return strangers(self.tensors, self._assigned)
+    def _judgement(self) -> Judgement:
+        return judge(self.tensors, self._assigned, self.config, self.stack_sizes, as_asked=self._as_asked)
 
     @property
-    def _problem(self) -> tuple[str, str]:
-        """What keeps a known family from being read, if anything does, and what mends it."""
-        if self._missing:
-            return self._missing, "Complete the checkpoint"
-        if self._contradictions:
-            return self._contradictions[0], "Correct config.json"
-        strange = self._strangers
-        if strange.names and not strange.instead and not self._as_asked:  # what is named may be a part of it
-            return unlike(strange, self.detection.spec), "Describe them in a family file"
-        return "", ""
-
-    def _doubts(self) -> Iterator[str]:
-        """What of a known family's roles is under other names, or nowhere."""
-        spec, assignment = self.detection.spec, self.assignment
-        if spec.name == UNKNOWN:
-            return
-        if self.strangers:
-            yield unlike(self._strangers, spec)
-        else:
-            yield from bare(empty_roles(assignment), spec)
-            yield from doubled(double_roles(self.tensors, assignment), spec)
+    def strangers(self) -> tuple[str, ...]:
+        """Matrices in layers under names that the family does not know, while it misses some there."""
+        return self._judgement.strangers
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should see: what was passed over, assumed or contradictory."""
-        spec, assignment, missing = self.detection.spec, self.assignment, self._missing
-        return (
-            *self.source.notes,
-            *self.detection.notes,
-            *((missing,) if missing else other_depth(self.tensors, assignment, self.sizes)),
-            *self._contradictions,
-            *self._doubts(),
-            *no_roles(spec),
-        )
+        self.assignment  # noqa: B018 - what cannot be read is raised, not noted
+        return (*self.source.notes, *self.detection.notes, *self._judgement.notes)
 
     def find(self, **key: Any) -> Matrix:
         """The one matrix with these key columns, such as `layer=5, group="Q"`.
