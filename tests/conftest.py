@@ -4,10 +4,7 @@ import importlib.util
 import os
 import warnings
 
-# Processes side by side that each compute on every core are several times slower than on one each.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-if os.environ.get("PYTEST_XDIST_WORKER"):
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for torch, which is loaded below
 
 from pathlib import Path
 
@@ -33,6 +30,16 @@ with warnings.catch_warnings():
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Processes side by side that each compute on every core are several times slower than on one each.
+
+    numpy's library reads this when it is loaded, which plugins do before a worker sees this file; so the
+    process that starts the workers says it.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

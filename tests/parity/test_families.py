@@ -20,13 +20,20 @@ def assert_same_weights(
         torch.testing.assert_close(checkpoint.matrix(**place), weight.detach(), rtol=rtol, atol=0)
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
-def saved(request, tmp_path):
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def saved(request, tmp_path_factory):
+    """Built once for the tests below, which only read it; pytest runs those of a case after one another."""
     case = request.param
-    model = build(case)
-    model.save_pretrained(tmp_path, max_shard_size="12KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1, "the model must be sharded for this test"
-    return case, model, tmp_path
+    model, folder = build(case), tmp_path_factory.mktemp(case.name)
+    model.save_pretrained(folder, max_shard_size="12KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1, "the model must be sharded for this test"
+    return case, model, folder
+
+
+@pytest.fixture(scope="module")
+def from_disk(saved):
+    """The table of what was saved."""
+    return weightscope.analyze(saved[2]).table
 
 
 def test_matrices_are_the_modules_weights(saved):
@@ -52,20 +59,19 @@ def test_every_tensor_is_accounted_for(saved):
         assert checkpoint.notes == ()
 
 
-def test_live_module_gives_the_same_table(saved):
-    _, model, folder = saved
-    from_disk = weightscope.analyze(folder).table
+def test_live_module_gives_the_same_table(saved, from_disk):
+    _, model, _ = saved
     from_module = weightscope.analyze(model).table
     numbers = [name for name in from_disk.columns if from_disk[name].dtype.kind == "f"]
     assert (from_disk[numbers].to_numpy() == from_module[numbers].to_numpy()).all()
     assert from_disk["group"].tolist() == from_module["group"].tolist()
 
 
-def test_spectral_norms_are_those_of_the_modules(saved):
-    case, model, folder = saved
-    table = weightscope.analyze(folder).table
+def test_spectral_norms_are_those_of_the_modules(saved, from_disk):
+    case, model, _ = saved
     for place, weight in case.expected(model):
-        (row,) = table[(table[list(place)] == list(place.values())).all(axis=1)].to_dict("records")
+        found = (from_disk[list(place)] == list(place.values())).all(axis=1)
+        (row,) = from_disk[found].to_dict("records")
         assert row["spectral_norm"] == pytest.approx(singular_values(weight)[0], rel=1e-6)
         assert (row["out_features"], row["in_features"]) == tuple(weight.shape)
 

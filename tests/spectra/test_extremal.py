@@ -1,6 +1,7 @@
 """The largest singular value and its interval against LAPACK, where it is easy and where it is not."""
 
 import math
+from functools import cache, lru_cache
 
 import numpy as np
 import pytest
@@ -56,15 +57,21 @@ SPECTRA = {
 }
 
 
+@lru_cache(maxsize=6)  # of one spectrum, which varies slowest below
+def stored(name, rows, dtype):
+    """One of them as the engine gets it, and its largest singular value: six tests share them."""
+    matrix = with_spectrum(SPECTRA[name], rows).to(dtype).to(torch.promote_types(dtype, torch.float32))
+    return matrix, oracles.singular_values(matrix)[0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("bound", ["probable", "audited", "proved"])
 @pytest.mark.parametrize("method", ["lanczos", "gram_eigh"])
 @pytest.mark.parametrize("name", SPECTRA)
 def test_interval_holds_the_norm(name, method, bound, dtype):
     for rows in (N, 4 * N):
-        matrix = with_spectrum(SPECTRA[name], rows).to(dtype)
-        bf16_valued, matrix = dtype == torch.bfloat16, matrix.to(torch.promote_types(dtype, torch.float32))
-        sigma = oracles.singular_values(matrix)[0]
+        bf16_valued = dtype == torch.bfloat16
+        matrix, sigma = stored(name, rows, dtype)
         for view in (matrix, matrix.T):
             found = largest_singular_value(view, method=method, bound=Bound(bound), bf16_valued=bf16_valued)
             assert found.value <= sigma * (1 + ROUNDING)
@@ -119,15 +126,21 @@ def test_exact_cases(matrix, expected, method):
     assert found.value <= found.upper <= found.value * (1 + 1.0001e-6)
 
 
+@cache
+def unscaled(name):
+    """A matrix for the test below, and its largest singular value."""
+    matrix = torch.diag(torch.cat([torch.tensor([1 + 4e-5]), torch.ones(399)]))
+    if name == "constant":  # float32 sums of a thousand equal terms are all rounded the same way
+        matrix = torch.ones(1500, 1500) + 0.01 * torch.eye(1500)
+    return matrix, oracles.singular_values(matrix)[0]
+
+
 @pytest.mark.parametrize("bound", ["probable", "audited", "proved"])
 @pytest.mark.parametrize("exponent", [-31, -30, 0, 29, 30])
 @pytest.mark.parametrize("name", ["hidden spike", "constant"])
 def test_to_both_ends_of_what_is_not_scaled(name, exponent, bound):
     """Squares of squares of such weights are beyond float32; residuals must be neither lost nor infinite."""
-    matrix = torch.diag(torch.cat([torch.tensor([1 + 4e-5]), torch.ones(399)]))
-    if name == "constant":  # float32 sums of a thousand equal terms are all rounded the same way
-        matrix = torch.ones(1500, 1500) + 0.01 * torch.eye(1500)
-    sigma = oracles.singular_values(matrix)[0]
+    matrix, sigma = unscaled(name)
     found = largest_singular_value(matrix * 2.0**exponent, bound=Bound(bound), method="lanczos")
     assert found.value * 2.0**-exponent <= sigma * (1 + ROUNDING)
     assert found.upper * 2.0**-exponent >= sigma * (1 - ROUNDING)
