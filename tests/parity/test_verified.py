@@ -1,6 +1,6 @@
 """What `weightscope families --verified` says of a family is what the tests do with it.
 
-A new family: add a case to `tests/parity/cases.py` or `mixtures.py` and write `verified="modules"` into its
+A new family: add a case to `tests/parity/cases.py`, `mixtures.py` or a file that `more_cases.py` gathers, and write `verified="modules"` into its
 entry, or `verified="forward pass"` if it has a fused weight. If transformers cannot load it, put it together
 in a test marked `@by_formula("NAME")` and write `verified="formula"`. Spellings of it that transformers does
 not write are named in the entry's `formula=("...",)`, and their test is marked in the same way.
@@ -16,6 +16,7 @@ import tests.parity
 from tests.parity.cases import CASES
 from tests.parity.formula import FAMILIES_BY_FORMULA
 from tests.parity.mixtures import MIXTURES
+from tests.parity.more_cases import MORE
 from tests.parity.test_state_space import MODELS as STATE_SPACE_MODELS
 from weightscope.families.registry import FAMILIES
 from weightscope.families.verification import TRANSFORMERS, verification
@@ -25,7 +26,7 @@ for module in pkgutil.iter_modules(tests.parity.__path__, "tests.parity."):  # e
         importlib.import_module(module.name)
 EXPERTS = {mixture.family for mixture in MIXTURES.values()}
 STATE_SPACE = {"mamba"} if STATE_SPACE_MODELS else set()
-WITH_CASE = {case.family for case in CASES} | EXPERTS | STATE_SPACE
+WITH_CASE = {case.family for case in (*CASES, *MORE)} | EXPERTS | STATE_SPACE
 
 
 @pytest.mark.parametrize("spec", FAMILIES.values(), ids=lambda spec: spec.name)

@@ -1,6 +1,6 @@
 """Encoder and decoder, each a stack of its own; the decoder's cross attention reads the encoder's output."""
 
-from weightscope.families.entries.shorthand import buffers, linears, matrix
+from weightscope.families.entries.shorthand import SINES, buffers, linears, matrix
 from weightscope.families.spec import CopyPattern, FamilySpec, Group, IgnoredPattern, MatrixPattern
 
 _TIED = "tie_word_embeddings"
@@ -94,17 +94,44 @@ _BART_KEYS = {
     for stack in ("encoder", "decoder")
 }
 
+_LOGITS_BIAS = buffers("", "final_logits_bias", reason="bias of the logits kept as a buffer")
+
 BART = FamilySpec(
     name="bart",
-    model_types=("bart",),
+    model_types=(
+        *("bart", "mbart", "plbart", "pegasus", "blenderbot", "blenderbot-small"),
+        "m2m_100",
+    ),
     prefixes=("model.", ""),
     patterns=(*_BART_LAYERS, *_SHARED_EMBEDDING),
-    ignored=buffers("", "final_logits_bias", reason="bias of the logits kept as a buffer"),
+    ignored=(
+        *_LOGITS_BIAS,
+        *buffers("{prefix}encoder.", "embed_positions.weights", reason=SINES),
+        *buffers("{prefix}decoder.", "embed_positions.weights", reason=SINES),
+    ),
     copies=_COPIES,
     stack="encoder",
     stack_keys=_BART_KEYS,
     verified="modules",
-    reference="transformers/models/bart/modeling_bart.py, v5.23",
+    reference="transformers/models/bart/modeling_bart.py, mbart, plbart, pegasus, blenderbot, m2m_100, v5.23",
+)
+
+# BART's names. Encoder and decoder have embeddings of their own where the config says so, even if of one shape.
+MARIAN = FamilySpec(
+    name="marian",
+    model_types=("marian",),
+    prefixes=("model.", ""),
+    patterns=(*_BART_LAYERS, *_SHARED_EMBEDDING),
+    ignored=_LOGITS_BIAS,
+    copies=(
+        CopyPattern(template=_SHARED[1], of=_SHARED[:1]),
+        CopyPattern(template=_SHARED[2], of=_SHARED[:2], unless="share_encoder_decoder_embeddings"),
+        CopyPattern(template="lm_head.weight", of=(_SHARED[2], *_SHARED[:2]), unless=_TIED),
+    ),
+    stack="encoder",
+    stack_keys=_BART_KEYS,
+    verified="modules",
+    reference="transformers/models/marian/modeling_marian.py, v5.23",
 )
 
 # BART's layers. The encoder reads spectra through two convolutions.

@@ -2,7 +2,7 @@
 
 from weightscope.families.entries.shorthand import FREQUENCIES, buffers, linears, matrix, nested_sizes
 from weightscope.families.entries.vision import vision_tower
-from weightscope.families.spec import FamilySpec, Group
+from weightscope.families.spec import FamilySpec, Group, IgnoredPattern
 
 # Models for question answering are called transformer, for compatibility with files of transformers 4.
 PREFIXES = ("model.", "transformer.", "")
@@ -43,7 +43,10 @@ _FUSED_GATE = matrix("{prefix}layers.{layer}.mlp.gate_up_proj.weight", Group.M1,
 
 LLAMA = FamilySpec(
     name="llama",
-    model_types=("llama",),
+    model_types=(
+        *("llama", "olmo", "ministral", "ministral3", "seed_oss", "ernie4_5"),
+        *("hunyuan_v1_dense", "helium", "hyperclovax"),
+    ),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
@@ -74,7 +77,7 @@ QWEN2 = FamilySpec(
 
 QWEN3 = FamilySpec(
     name="qwen3",
-    model_types=("qwen3",),
+    model_types=("qwen3", "exaone4"),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
@@ -95,7 +98,7 @@ GEMMA = FamilySpec(
 
 GEMMA2 = FamilySpec(
     name="gemma2",
-    model_types=("gemma2",),
+    model_types=("gemma2", "vaultgemma"),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
@@ -142,12 +145,33 @@ STABLELM = FamilySpec(
 
 OLMO2 = FamilySpec(
     name="olmo2",
-    model_types=("olmo2",),
+    model_types=("olmo2", "olmo3"),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
     verified="modules",
     reference="transformers/models/olmo2/modeling_olmo2.py, v5.23",
+)
+
+# In Command R+ queries and keys are normalised with gains that differ from head to head.
+COHERE = FamilySpec(
+    name="cohere",
+    model_types=("cohere",),
+    prefixes=PREFIXES,
+    patterns=_LLAMA,
+    ignored=(
+        *LLAMA_BUFFERS,
+        *(
+            IgnoredPattern(
+                template=f"{{prefix}}layers.{{layer}}.self_attn.{name}.weight",
+                reason="gains of a norm, one row a head",
+                trained=True,
+            )
+            for name in ("q_norm", "k_norm")
+        ),
+    ),
+    verified="modules",
+    reference="transformers/models/cohere/modeling_cohere.py, v5.23",
 )
 
 COHERE2 = FamilySpec(
@@ -200,7 +224,7 @@ PHI3 = FamilySpec(
 # gate_up_proj is [G; M1].
 GLM4 = FamilySpec(
     name="glm4",
-    model_types=("glm4",),
+    model_types=("glm4", "glm"),
     prefixes=PREFIXES,
     patterns=(
         *linears("{prefix}layers.{layer}.", {**ATTENTION, "mlp.down_proj": Group.M2}),
