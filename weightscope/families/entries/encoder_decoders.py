@@ -116,7 +116,7 @@ BART = FamilySpec(
     reference="transformers/models/bart/modeling_bart.py, mbart, plbart, pegasus, blenderbot, m2m_100, v5.23",
 )
 
-# BART's names. Encoder and decoder have embeddings of their own where the config says so, even if of one shape.
+# BART's names. Encoder and decoder may have embeddings of their own, even of one shape: the config says so.
 MARIAN = FamilySpec(
     name="marian",
     model_types=("marian",),
