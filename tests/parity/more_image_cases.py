@@ -2,7 +2,6 @@
 
 from functools import partial
 
-
 from tests.parity.more_text_cases import SIZES, made
 from tests.parity.towers import Tower, TowerCase
 
@@ -14,7 +13,10 @@ _DRAWING = {f"decoder_{name}": size for name, size in OTHER.items()}
 _PATCHES = "patch_embeddings.projection.weight"
 _NEW = {name: f"attention.{name.lower()}_proj" for name in "QKVO"}
 _OLD = {
-    **{name: f"attention.attention.{module}" for name, module in zip("QKV", ("query", "key", "value"), strict=True)},
+    **{
+        name: f"attention.attention.{module}"
+        for name, module in zip("QKV", ("query", "key", "value"), strict=True)
+    },
     "O": "attention.output.dense",
 }
 _FC = {"M1": "mlp.fc1", "M2": "mlp.fc2"}
@@ -49,7 +51,13 @@ _IMAGE_ENCODERS = [
         "DeiTConfig",
         _VIT,
         (tower("deit.layers", _NEW, _FC),),
-        *(_PATCHES, "cls_token", "distillation_token", "cls_classifier.weight", "distillation_classifier.weight"),
+        *(
+            _PATCHES,
+            "cls_token",
+            "distillation_token",
+            "cls_classifier.weight",
+            "distillation_classifier.weight",
+        ),
     ),
     case("vit", "ViTMSNModel", "ViTMSNConfig", _VIT, (tower("layers", _NEW, _FC),), _PATCHES, "cls_token"),
     case(
@@ -118,7 +126,14 @@ _IMAGE_ENCODERS = [
         "audio-spectrogram-transformer",
         "ASTForAudioClassification",
         "ASTConfig",
-        {**SMALL, "patch_size": 4, "frequency_stride": 4, "time_stride": 4, "max_length": 16, "num_mel_bins": 8},
+        {
+            **SMALL,
+            "patch_size": 4,
+            "frequency_stride": 4,
+            "time_stride": 4,
+            "max_length": 16,
+            "num_mel_bins": 8,
+        },
         (tower("audio_spectrogram_transformer.layers", _NEW, _FC, stack="audio"),),
         *(_PATCHES, "cls_token", "distillation_token", "classifier.dense.weight"),
     ),
@@ -133,7 +148,13 @@ _VISION = tower("encoder.layers", _CLIP, _FC, depth=2)
 _TWO = (_TEXT.below("text_model"), _VISION.below("vision_model"))
 _HEAD = tuple(
     f"head.{name}"
-    for name in ("probe", "attention.in_proj_weight", "attention.out_proj.weight", "mlp.fc1.weight", "mlp.fc2.weight")
+    for name in (
+        "probe",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "mlp.fc1.weight",
+        "mlp.fc2.weight",
+    )
 )
 _POOLED = ("patch_embedding.weight", *_HEAD)
 _TEXT_SIZES = {key: size for key, size in SIZES.items() if not key.endswith("token_id")}

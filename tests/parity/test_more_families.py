@@ -6,6 +6,8 @@ import weightscope
 from tests.parity.models import build
 from tests.parity.more_cases import MORE
 from tests.parity.test_families import assert_same_weights
+from weightscope.errors import FamilyMismatch
+from weightscope.families.layouts import LAYOUTS, PARTS
 
 ROLES = {"Q", "K", "V", "O", "QKV", "M1", "G", "M2"}
 
@@ -34,3 +36,44 @@ def test_a_model_type(case, tmp_path):
         assert live.detection.spec.name == case.family
         assert_same_weights(live, model, case)
         assert live.notes == ()
+
+
+def exchanged(right):
+    """The right layout with its first two parts taken for each other."""
+
+    def layout(rows, counts):
+        parts = dict(right(rows, counts))
+        one, other, *_ = parts
+        parts[one], parts[other] = parts[other], parts[one]
+        return parts
+
+    return layout
+
+
+FUSED = {
+    "gpt_neox_japanese": "interleaved_by_head",
+    "glm4": "gate_then_up",
+    "nomic_bert": "contiguous_thirds",
+    "dinov2": "gate_then_up",
+    "qwen2_vl": "contiguous_thirds",
+    "qwen2_5_vl": "contiguous_thirds",
+    "qwen3_vl": "contiguous_thirds",
+    "blip": "contiguous_thirds",
+}
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_another_layout_does_not_pass(monkeypatch, tmp_path, family):
+    case = [case for case in MORE if case.family == family][-1]
+    model = build(case)
+    model.save_pretrained(tmp_path)
+    right = FUSED[family]
+    others = () if right in PARTS else ("interleaved_by_head", "contiguous_thirds")
+    for wrong in (exchanged(LAYOUTS[right]), *(LAYOUTS[name] for name in others if name != right)):
+        with monkeypatch.context() as patch:
+            patch.setitem(LAYOUTS, right, wrong)
+            with (
+                weightscope.open_checkpoint(tmp_path) as checkpoint,
+                pytest.raises((AssertionError, FamilyMismatch)),
+            ):
+                assert_same_weights(checkpoint, model, case)
