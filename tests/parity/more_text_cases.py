@@ -53,7 +53,13 @@ LIKE_LLAMA = [
     one("qwen3", "Exaone4", LLAMA, WIDE_HEADS),
     one("gemma2", "VaultGemma", LLAMA, WIDE_HEADS),
     one("olmo2", "Olmo3", LLAMA, GROUPED),
-    one("cohere", "Cohere", LLAMA, {**GROUPED, "use_qk_norm": True}),
+    one(
+        "llama",
+        "Cohere",
+        LLAMA,
+        {**GROUPED, "use_qk_norm": True},
+        others=("q_norm.weight", "k_norm.weight"),
+    ),
     one(
         "glm4",
         "Glm",

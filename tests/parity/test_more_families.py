@@ -1,8 +1,12 @@
 """Model types that came later, against transformers' own modules: one test each."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import weightscope
+from tests.factories import write_checkpoint
+from tests.parity.formula import by_formula
 from tests.parity.models import build
 from tests.parity.more_cases import MORE
 from tests.parity.test_families import assert_same_weights
@@ -77,3 +81,40 @@ def test_another_layout_does_not_pass(monkeypatch, tmp_path, family):
                 pytest.raises((AssertionError, FamilyMismatch)),
             ):
                 assert_same_weights(checkpoint, model, case)
+
+
+def renamed(case_name, folder, *names):
+    """A case's model, saved with parts of its names replaced."""
+    case = next(case for case in MORE if case.name == case_name)
+    model = build(case)
+    model.save_pretrained(folder / "new")
+    tensors = load_file(folder / "new" / "model.safetensors")
+    for old, new in names:
+        assert any(old in name for name in tensors)
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    return case, model, write_checkpoint(folder / "old", tensors, model.config.to_dict())
+
+
+@by_formula("wav2vec2")
+def test_the_weight_norm_of_old_files(tmp_path):
+    norm = (
+        ("parametrizations.weight.original0", "weight_g"),
+        ("parametrizations.weight.original1", "weight_v"),
+    )
+    case, model, folder = renamed("wav2vec2_HubertForCTC", tmp_path, *norm)
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        assert_same_weights(checkpoint, model, case)
+        positions = checkpoint.matrix(parameter="hubert.encoder.pos_conv_embed.conv.weight_v")
+        direction = model.hubert.encoder.pos_conv_embed.conv.parametrizations.weight.original1
+        assert torch.equal(positions, direction.detach().flatten(1))
+        assert [entry.kind for entry in checkpoint.skipped] == ["bias"]
+        assert checkpoint.notes == ()
+
+
+@by_formula("vit_mae")
+def test_the_drawing_half_as_the_hub_names_it(tmp_path):
+    names = ("decoder.decoder_encoder.layer.", "decoder.decoder_layers.")
+    case, model, folder = renamed("vit_mae_ViTMAEForPreTraining", tmp_path, names)
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        assert_same_weights(checkpoint, model, case)
+        assert checkpoint.notes == ()

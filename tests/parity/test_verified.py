@@ -1,9 +1,10 @@
 """What `weightscope families --verified` says of a family is what the tests do with it.
 
 A new family: add a case to `tests/parity/cases.py`, `mixtures.py` or a file that `more_cases.py` gathers,
-and write `verified="modules"` into its entry, or `verified="forward pass"` if it has a fused weight. If transformers cannot load it, put it together
-in a test marked `@by_formula("NAME")` and write `verified="formula"`. Spellings of it that transformers does
-not write are named in the entry's `formula=("...",)`, and their test is marked in the same way.
+and write `verified="modules"` into its entry, or `verified="forward pass"` if it has a fused weight. If
+transformers cannot load it, put it together in a test marked `@by_formula("NAME")` and write
+`verified="formula"`. Spellings of it that transformers does not write are named in the entry's
+`formula=("...",)`, and their test is marked in the same way.
 """
 
 import importlib

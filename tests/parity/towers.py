@@ -27,7 +27,7 @@ class Tower:
     """The same for cross attention."""
     feed_forward: Mapping[str, str]
     fused: tuple[str, str] = ("", "")
-    """The attention module and the module in it whose weight is Q, K and V: judged by what attention does with it."""
+    """The attention module and the one in it that is Q, K and V: judged by what attention does with it."""
     gate: tuple[str, str] = ("", "")
     """The feed-forward module and its activation, if it is gated: G and M1 are judged by what it does."""
 

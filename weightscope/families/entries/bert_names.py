@@ -170,7 +170,7 @@ NOMIC_BERT = FamilySpec(
             "{prefix}encoder.layers.{layer}.",
             {"attn.out_proj": Group.O, "mlp.fc11": Group.M1, "mlp.fc12": Group.G, "mlp.fc2": Group.M2},
         ),
-        *linears("{prefix}layers.{layer}.", _LLAMA_LAYER),
+        *linears("{prefix}layers.{layer}.", _LLAMA_LAYER, optional=True),
         *linears(
             "{prefix}embeddings.",
             dict.fromkeys(("word_embeddings", "token_type_embeddings"), Group.EMBEDDING),

@@ -2,7 +2,7 @@
 
 from weightscope.families.entries.shorthand import FREQUENCIES, buffers, linears, matrix, nested_sizes
 from weightscope.families.entries.vision import vision_tower
-from weightscope.families.spec import FamilySpec, Group, IgnoredPattern
+from weightscope.families.spec import FamilySpec, Group
 
 # Models for question answering are called transformer, for compatibility with files of transformers 4.
 PREFIXES = ("model.", "transformer.", "")
@@ -41,11 +41,12 @@ LLAMA_BUFFERS = buffers(
 _HEAD_NORM = "{prefix}layers.{layer}.self_attn.q_norm.weight"
 _FUSED_GATE = matrix("{prefix}layers.{layer}.mlp.gate_up_proj.weight", Group.M1, layout="gate_then_up")
 
+# Of Command R+ (cohere) the gains of the norms of queries and keys, one row a head, are in no group.
 LLAMA = FamilySpec(
     name="llama",
     model_types=(
         *("llama", "olmo", "ministral", "ministral3", "seed_oss", "ernie4_5"),
-        *("hunyuan_v1_dense", "helium", "hyperclovax"),
+        *("hunyuan_v1_dense", "helium", "hyperclovax", "cohere"),
     ),
     prefixes=PREFIXES,
     patterns=_LLAMA,
@@ -151,27 +152,6 @@ OLMO2 = FamilySpec(
     ignored=LLAMA_BUFFERS,
     verified="modules",
     reference="transformers/models/olmo2/modeling_olmo2.py, v5.23",
-)
-
-# In Command R+ queries and keys are normalised with gains that differ from head to head.
-COHERE = FamilySpec(
-    name="cohere",
-    model_types=("cohere",),
-    prefixes=PREFIXES,
-    patterns=_LLAMA,
-    ignored=(
-        *LLAMA_BUFFERS,
-        *(
-            IgnoredPattern(
-                template=f"{{prefix}}layers.{{layer}}.self_attn.{name}.weight",
-                reason="gains of a norm, one row a head",
-                trained=True,
-            )
-            for name in ("q_norm", "k_norm")
-        ),
-    ),
-    verified="modules",
-    reference="transformers/models/cohere/modeling_cohere.py, v5.23",
 )
 
 COHERE2 = FamilySpec(

@@ -25,7 +25,7 @@ BEIT = FamilySpec(
     patterns=(
         *VIT_LAYERS,
         *(
-            matrix(f"{{prefix}}{container}{_TABLE}", Group.POSITION)
+            matrix(f"{{prefix}}{container}{_TABLE}", Group.POSITION, optional=True)
             for container in ("encoder.layer.{layer}.attention.attention.", "layers.{layer}.", "encoder.", "")
         ),
         _PATCHES,
@@ -106,6 +106,7 @@ VIT_MAE = FamilySpec(
     stack="vision",
     stack_keys=_DRAWING_KEYS,
     verified="modules",
+    formula=("decoder_layers, as in the Hub's files",),
     reference="transformers/models/vit_mae/modeling_vit_mae.py and conversion_mapping.py, v5.23",
 )
 
@@ -129,5 +130,6 @@ AST = FamilySpec(
     patterns=(*VIT_LAYERS, _PATCHES, _POSITIONS),
     stack="audio",
     verified="modules",
-    reference="transformers/models/audio_spectrogram_transformer/modeling_audio_spectrogram_transformer.py, v5.23",
+    reference="transformers/models/audio_spectrogram_transformer/"
+    "modeling_audio_spectrogram_transformer.py, v5.23",
 )

@@ -50,8 +50,8 @@ GLM4_MOE = FamilySpec(
     ),
     stack_beyond="mtp",
     verified="forward pass",
-    reference="transformers/models/glm4_moe/modeling_glm4_moe.py and dots1, v5.23; the block of further tokens "
-    "as in deepseek_v3",
+    reference="transformers/models/glm4_moe/modeling_glm4_moe.py and dots1, v5.23; the block of further "
+    "tokens as in deepseek_v3",
 )
 
 ERNIE4_5_MOE = FamilySpec(
@@ -108,8 +108,8 @@ GRANITE_MOE = FamilySpec(
 
 _W = {"w1": Group.G, "w3": Group.M1, "w2": Group.M2}
 
-# Three layers of four have a short convolution between two projections, which is no attention. w1 is the gate.
-# The config's intermediate_size is made smaller before it is used.
+# Most layers have a short convolution between two projections, which is no attention. w1 is the gate. The
+# config's intermediate_size is made smaller before it is used.
 LFM2 = FamilySpec(
     name="lfm2",
     model_types=("lfm2", "lfm2_moe"),

@@ -46,6 +46,7 @@ WAV2VEC2 = FamilySpec(
     ),
     stack="encoder",
     verified="modules",
-    reference="transformers/models/wav2vec2/modeling_wav2vec2.py, hubert, wavlm, unispeech, unispeech_sat and "
-    "data2vec, v5.23; weight_g and weight_v in files of transformers 4",
+    formula=("weight_g and weight_v of the convolution of positions",),
+    reference="transformers/models/wav2vec2/modeling_wav2vec2.py, hubert, wavlm, unispeech, unispeech_sat "
+    "and data2vec, v5.23; weight_g and weight_v in files of transformers 4",
 )
