@@ -17,7 +17,7 @@ _FOLDERS = {
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders bert_names vision image_encoders speech gated_decoders "
     "image_text gpt2_names interleaved_decoders mixtures sparse_decoders hybrids plain_decoders "
-    "encoder_decoders remote_decoders state_space",
+    "encoder_decoders long_inputs composed remote_decoders state_space",
     "families": "verification registry family_file family_text sizes matching copies guess_torch guess "
     "refine matrix places experts split duplicates assign agreement draft user_family mixture strangers "
     "wholeness remarks detect select gather",

@@ -107,7 +107,7 @@ OTHER_DECODERS = [
 ]
 
 _PROJECTIONS = {"Q": "q_proj", "K": "k_proj", "V": "v_proj", "O": "out_proj"}
-_BART_SIZES = {
+BART_SIZES = {
     **COMMON,
     "d_model": 24,
     "encoder_layers": 3,
@@ -118,7 +118,7 @@ _BART_SIZES = {
     "decoder_ffn_dim": 41,
     "max_position_embeddings": 20,
 }
-_BART_TOWERS = tuple(
+BART_TOWERS = tuple(
     Tower(
         stack=stack,
         layers=f"model.{stack}.layers",
@@ -142,8 +142,8 @@ def _bart(family: str, model: str, config: str, **sizes: object) -> TowerCase:
     return TowerCase(
         name=f"{family}_{model}{variant}",
         family=family,
-        build=partial(made, model, config, {**_BART_SIZES, **sizes}),
-        towers=_BART_TOWERS,
+        build=partial(made, model, config, {**BART_SIZES, **sizes}),
+        towers=BART_TOWERS,
     )
 
 

@@ -1,14 +1,19 @@
 """Model types that came later, against transformers' own modules: one test each."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+import transformers as hf
 from safetensors.torch import load_file
 
 import weightscope
 from tests.factories import write_checkpoint
+from tests.parity import probe
 from tests.parity.formula import by_formula
-from tests.parity.models import build
+from tests.parity.models import HIDDEN, build
 from tests.parity.more_cases import MORE
+from tests.parity.more_pair_cases import reader
 from tests.parity.test_families import assert_same_weights
 from weightscope.errors import FamilyMismatch
 from weightscope.families.layouts import LAYOUTS, PARTS
@@ -118,3 +123,34 @@ def test_the_drawing_half_as_the_hub_names_it(tmp_path):
     with weightscope.open_checkpoint(folder) as checkpoint:
         assert_same_weights(checkpoint, model, case)
         assert checkpoint.notes == ()
+
+
+def test_gpt2_that_writes_about_pictures(tmp_path):
+    """Judged as GPT-2 is alone: by what attention receives, and Conv1D turned round."""
+    sizes = {"vocab_size": 31, "n_embd": HIDDEN, "n_head": 6, "n_layer": 2, "n_positions": 20, "n_inner": 37}
+    case = SimpleNamespace(build=lambda: reader(hf.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)))
+    model = build(case)
+    model.save_pretrained(tmp_path, max_shard_size="12KB")
+    seen = torch.randn(HIDDEN, 1, HIDDEN)
+    with weightscope.open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.detection.spec.name == "vision-encoder-decoder"
+        assert checkpoint.notes == ()
+        for layer, block in enumerate(model.decoder.transformer.h):
+            expected = probe.attention_receives(
+                lambda tokens: model.decoder(tokens, encoder_hidden_states=seen),
+                block.attn.c_attn,
+                block.attn.c_proj,
+                HIDDEN,
+            )
+            linears = {"O": block.attn.c_proj, "M1": block.mlp.c_fc, "M2": block.mlp.c_proj}
+            expected |= {group: module.weight.T for group, module in linears.items()}
+            place = {"stack": "decoder", "layer": layer}
+            for group, weight in expected.items():
+                kind = {"attention_kind": "self"} if group in "QKVO" else {}
+                found = checkpoint.matrix(**place, **kind, group=group)
+                torch.testing.assert_close(found, weight.detach(), rtol=0, atol=0)
+            cross = block.crossattention
+            expected = dict(zip("KV", cross.c_attn.weight.T.chunk(2), strict=True))
+            expected |= {"Q": cross.q_attn.weight.T, "O": cross.c_proj.weight.T}
+            for group, weight in expected.items():
+                assert torch.equal(checkpoint.matrix(**place, attention_kind="cross", group=group), weight)

@@ -6,6 +6,7 @@ Names were checked against what transformers 5.23 writes and against the Hub's o
 from weightscope.errors import UnknownFamily
 from weightscope.families.entries import (
     bert_names,
+    composed,
     encoder_decoders,
     encoders,
     gated_decoders,
@@ -14,6 +15,7 @@ from weightscope.families.entries import (
     image_encoders,
     image_text,
     interleaved_decoders,
+    long_inputs,
     mixtures,
     plain_decoders,
     remote_decoders,
@@ -109,6 +111,9 @@ _ALL = (
     encoder_decoders.BART,
     encoder_decoders.MARIAN,
     encoder_decoders.WHISPER,
+    long_inputs.LED,
+    long_inputs.BIGBIRD_PEGASUS,
+    long_inputs.LONGT5,
     speech.WAV2VEC2,
     vision.VIT,
     image_encoders.BEIT,
@@ -128,6 +133,8 @@ _ALL = (
     image_text.QWEN3_VL,
     image_text.INTERNVL,
     image_text.BLIP,
+    composed.CHINESE_CLIP,
+    composed.VISION_ENCODER_DECODER,
 )
 FAMILIES: dict[str, FamilySpec] = {spec.name: spec for spec in _ALL}
 """Every family by name, in the order in which names are tried."""
