@@ -91,6 +91,7 @@ OTHERS = {
         hf.Mamba2ForCausalLM,
         hf.Mamba2Config(**SIZES, num_heads=6, head_dim=8, n_groups=1),
         ("mixer.in_proj", "mixer.out_proj", "mixer.conv1d"),
+        "mamba",
     ),
     "rwkv": (
         hf.RwkvForCausalLM,
@@ -106,17 +107,18 @@ OTHERS = {
             *(f"attention.{name}" for name in ("receptance", "key", "value", "output")),
             *(f"feed_forward.{name}" for name in ("receptance", "key", "value")),
         ),
+        "rwkv",
     ),
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_others_have_no_attention_either(name, tmp_path):
-    kind, config, paths = OTHERS[name]
+    kind, config, paths, family = OTHERS[name]
     model = build(SimpleNamespace(build=lambda: kind(config)))
     model.save_pretrained(tmp_path, max_shard_size="12KB")
     with weightscope.open_checkpoint(tmp_path) as checkpoint:
-        assert checkpoint.detection.spec.name == name
+        assert checkpoint.detection.spec.name == family
         assert len(checkpoint.notes) == 1
         assert "no attention" in checkpoint.notes[0]
         assert {entry.kind for entry in checkpoint.skipped} <= {"bias"}

@@ -20,7 +20,6 @@ from tests.parity.mixtures import MIXTURES
 from tests.parity.more_cases import MORE
 from tests.parity.more_mixtures import MORE_MIXTURES
 from tests.parity.test_state_space import MODELS as STATE_SPACE_MODELS
-from tests.parity.test_state_space import OTHERS as STATE_SPACE_OTHERS
 from weightscope.families.registry import FAMILIES
 from weightscope.families.verification import TRANSFORMERS, verification
 
@@ -28,7 +27,7 @@ for module in pkgutil.iter_modules(tests.parity.__path__, "tests.parity."):  # e
     if module.name.rpartition(".")[2].startswith("test_"):
         importlib.import_module(module.name)
 EXPERTS = {mixture.family for mixture in (*MIXTURES.values(), *MORE_MIXTURES.values()) if mixture.experts}
-STATE_SPACE = {"mamba", *STATE_SPACE_OTHERS} if STATE_SPACE_MODELS else set()
+STATE_SPACE = {"mamba", "rwkv"} if STATE_SPACE_MODELS else set()
 HYBRIDS = {mixture.family for mixture in MORE_MIXTURES.values()}
 WITH_CASE = {case.family for case in (*CASES, *MORE)} | EXPERTS | HYBRIDS | STATE_SPACE
 

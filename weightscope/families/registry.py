@@ -88,7 +88,6 @@ _ALL = (
     remote_decoders.CHATGLM2,
     remote_decoders.CONSOLIDATED,
     state_space.MAMBA,
-    state_space.MAMBA2,
     state_space.RWKV,
     mixtures.MIXTRAL,
     mixtures.QWEN2_MOE,

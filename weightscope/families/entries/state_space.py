@@ -3,11 +3,11 @@
 from weightscope.families.entries.shorthand import linears, matrix
 from weightscope.families.spec import FamilySpec, Group, IgnoredPattern
 
-# No attention and no feed-forward part: in_proj is neither Q nor M1. The first files, which no config of
-# transformers accompanies, say embedding where transformers says embeddings.
+# No attention and no feed-forward part: in_proj is neither Q nor M1. Mamba 2 has no x_proj, no dt_proj. The
+# first files, which no config of transformers accompanies, say embedding where transformers says embeddings.
 MAMBA = FamilySpec(
     name="mamba",
-    model_types=("mamba", "falcon_mamba"),
+    model_types=("mamba", "falcon_mamba", "mamba2"),
     prefixes=("backbone.", ""),
     patterns=(
         *linears(
@@ -21,23 +21,8 @@ MAMBA = FamilySpec(
         matrix("lm_head.weight", Group.UNEMBEDDING),
     ),
     verified="modules",
-    reference="transformers/models/mamba/modeling_mamba.py, v5.23; state-spaces/mamba-130m for embedding",
-)
-
-MAMBA2 = FamilySpec(
-    name="mamba2",
-    model_types=("mamba2",),
-    prefixes=("backbone.", ""),
-    patterns=(
-        *linears(
-            "{prefix}layers.{layer}.mixer.",
-            {"in_proj": Group.OTHER, "out_proj": Group.OTHER, "conv1d": Group.CONV},
-        ),
-        matrix("{prefix}embeddings.weight", Group.EMBEDDING),
-        matrix("lm_head.weight", Group.UNEMBEDDING),
-    ),
-    verified="modules",
-    reference="transformers/models/mamba2/modeling_mamba2.py, v5.23",
+    reference="transformers/models/mamba/modeling_mamba.py and mamba2, v5.23; state-spaces/mamba-130m for "
+    "embedding",
 )
 
 # Keys and values of a recurrence, and of what mixes channels: not those of attention.
