@@ -61,7 +61,89 @@ VIT = tower(
 )
 _CLIP = {**{name: f"self_attn.{name.lower()}_proj" for name in "QKV"}, "O": "self_attn.out_proj"}
 
+_BACKBONE = {"embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1], "layer_type": "basic"}
+_BACKBONE |= {"out_features": ["stage2"]}
+_DETR = {name: size for name, size in BART_SIZES.items() if name not in (*COMMON, "max_position_embeddings")}
+_DETR_OUTPUTS = {"M1": "mlp.fc1", "M2": "mlp.fc2"}
+_DETR_ATTENTION = {name: f"{name.lower()}_proj" for name in "QKVO"}
+_BOXES = (
+    *("convolution.weight", "input_projection.weight", "class_labels_classifier.weight"),
+    *(f"bbox_predictor.layers.{layer}.weight" for layer in range(3)),
+)
+
+
+def detector(stem: str) -> hf.PreTrainedModel:
+    """A small ResNet and what finds things in what it sees."""
+    settings = {**_DETR, "num_queries": 5, "backbone_config": hf.ResNetConfig(**_BACKBONE)}
+    settings |= {"use_timm_backbone": False, "backbone": None, "use_pretrained_backbone": False}
+    config = getattr(hf, f"{stem}Config")(**settings)
+    return getattr(hf, f"{stem}ForObjectDetection")._from_config(config, attn_implementation="eager")
+
+
+def _detr(one: Tower) -> Tower:
+    """The same stack by the names that transformers 5 has in memory."""
+    attention = {
+        kind: {group: f"{module}.{path}" for group, path in _DETR_ATTENTION.items()}
+        for kind, module in (("attention", "self_attn"), ("cross", "encoder_attn"))
+        if kind == "attention" or one.cross
+    }
+    return Tower(**{**one.__dict__, **attention, "feed_forward": _DETR_OUTPUTS})
+
+
+def _swin(
+    stem: str, prefix: str, attention: dict[str, str], feed_forward: dict[str, str], *others: str
+) -> TowerCase:
+    return case(
+        "swin",
+        f"{stem}ForImageClassification",
+        f"{stem}Config",
+        {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4]}
+        | {"window_size": 2},
+        tuple(
+            tower(
+                f"{prefix}.encoder.layers.{stage}.blocks",
+                attention,
+                feed_forward,
+                stack=f"stage{stage + 1}",
+                depth=2 - stage,
+            )
+            for stage in range(2)
+        ),
+        *("patch_embeddings.projection.weight", "downsample.reduction.weight", "classifier.weight", *others),
+    )
+
+
 MORE_PAIRS: list[TowerCase] = [
+    *(
+        TowerCase(
+            name=f"detr_{stem}",
+            family="detr",
+            build=partial(detector, stem),
+            towers=tuple(_detr(one) for one in BART_TOWERS) if stem == "Detr" else BART_TOWERS,
+            others=_BOXES,
+        )
+        for stem in ("Detr", "TableTransformer")
+    ),
+    _swin("Swin", "swin", {name: f"attention.{name.lower()}_proj" for name in "QKVO"}, _DETR_OUTPUTS),
+    _swin(
+        "Swinv2",
+        "swinv2",
+        {
+            **{group: f"attention.self.{name}" for group, name in _NAMES.items()},
+            "O": "attention.output.dense",
+        },
+        _DENSE,
+        *(f"continuous_position_bias_mlp.{layer}.weight" for layer in (0, 2)),
+    ),
+    case(
+        "bart",
+        "Speech2TextForConditionalGeneration",
+        "Speech2TextConfig",
+        {**BART_SIZES, "input_feat_per_channel": 8, "conv_channels": 6}
+        | {"max_source_positions": 20, "max_target_positions": 20},
+        BART_TOWERS,
+        *(f"conv_layers.{layer}.weight" for layer in range(2)),
+    ),
     case(
         "led",
         "LEDForConditionalGeneration",

@@ -154,3 +154,23 @@ def test_gpt2_that_writes_about_pictures(tmp_path):
             expected |= {"Q": cross.q_attn.weight.T, "O": cross.c_proj.weight.T}
             for group, weight in expected.items():
                 assert torch.equal(checkpoint.matrix(**place, attention_kind="cross", group=group), weight)
+
+
+@pytest.mark.parametrize("stem", ["XLM", "Flaubert"])
+def test_attention_and_feed_forward_parts_in_two_lists(tmp_path, stem):
+    sizes = {"emb_dim": HIDDEN, "n_heads": 6, "n_layers": 3, "n_words": 31, "vocab_size": 31}
+    sizes |= {"max_position_embeddings": 20, "pad_token_id": 0, "pad_index": 0}
+    config = getattr(hf, f"{stem}Config")(**sizes)
+    model = build(SimpleNamespace(build=lambda: getattr(hf, f"{stem}WithLMHeadModel")(config)))
+    model.save_pretrained(tmp_path, max_shard_size="12KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    with weightscope.open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.detection.spec.name == "xlm"
+        assert checkpoint.notes == checkpoint.skipped == ()
+        assert "other" not in {matrix.group for matrix in checkpoint.matrices}
+        for layer in range(3):
+            attention, part = model.transformer.attentions[layer], model.transformer.ffns[layer]
+            expected = {name: getattr(attention, f"{name.lower()}_lin") for name in "QKV"}
+            expected |= {"O": attention.out_lin, "M1": part.lin1, "M2": part.lin2}
+            for group, module in expected.items():
+                assert torch.equal(checkpoint.matrix(layer=layer, group=group), module.weight)

@@ -29,7 +29,8 @@ for module in pkgutil.iter_modules(tests.parity.__path__, "tests.parity."):  # e
 EXPERTS = {mixture.family for mixture in (*MIXTURES.values(), *MORE_MIXTURES.values()) if mixture.experts}
 STATE_SPACE = {"mamba", "rwkv"} if STATE_SPACE_MODELS else set()
 HYBRIDS = {mixture.family for mixture in MORE_MIXTURES.values()}
-WITH_CASE = {case.family for case in (*CASES, *MORE)} | EXPERTS | HYBRIDS | STATE_SPACE
+TWO_LISTS = {"xlm"}  # test_more_families.py
+WITH_CASE = {case.family for case in (*CASES, *MORE)} | EXPERTS | HYBRIDS | STATE_SPACE | TWO_LISTS
 
 
 @pytest.mark.parametrize("spec", FAMILIES.values(), ids=lambda spec: spec.name)

@@ -44,6 +44,7 @@ _ALL = (
     bert_names.LONGFORMER,
     bert_names.REMBERT,
     bert_names.ROFORMER,
+    bert_names.XLM,
     bert_names.NOMIC_BERT,
     gpt2_names.GPT2,
     gpt2_names.OPENAI_GPT,
@@ -121,6 +122,7 @@ _ALL = (
     image_encoders.VIT_MAE,
     image_encoders.VIDEOMAE,
     image_encoders.AST,
+    image_encoders.SWIN,
     vision.CLIP,
     vision.CLIP_TEXT,
     vision.CLIP_VISION,
@@ -132,6 +134,7 @@ _ALL = (
     image_text.QWEN3_VL,
     image_text.INTERNVL,
     image_text.BLIP,
+    composed.DETR,
     composed.CHINESE_CLIP,
     composed.VISION_ENCODER_DECODER,
 )

@@ -1,7 +1,7 @@
 """Encoders of text with BERT's names and something beside them, or with other names for the same layers."""
 
 from weightscope.families.entries.encoders import BERT_BUFFERS, BERT_LAYER
-from weightscope.families.entries.shorthand import FREQUENCIES, buffers, linears, matrix
+from weightscope.families.entries.shorthand import FREQUENCIES, POSITION_IDS, buffers, linears, matrix
 from weightscope.families.spec import FamilySpec, Group
 
 _CLS_DECODER = matrix("cls.predictions.decoder.weight", Group.UNEMBEDDING)
@@ -158,6 +158,34 @@ _LLAMA_LAYER = {
     "mlp.up_proj": Group.M1,
     "mlp.down_proj": Group.M2,
 }
+
+# Attention and feed-forward parts are two lists.
+XLM = FamilySpec(
+    name="xlm",
+    model_types=("xlm", "flaubert"),
+    prefixes=("transformer.", ""),
+    patterns=(
+        *linears(
+            "{prefix}attentions.{layer}.",
+            {"q_lin": Group.Q, "k_lin": Group.K, "v_lin": Group.V, "out_lin": Group.O},
+        ),
+        *linears("{prefix}ffns.{layer}.", {"lin1": Group.M1, "lin2": Group.M2}),
+        *linears(
+            "{prefix}",
+            {
+                "embeddings": Group.EMBEDDING,
+                "lang_embeddings": Group.EMBEDDING,
+                "position_embeddings": Group.POSITION,
+            },
+        ),
+        matrix("pred_layer.proj.weight", Group.UNEMBEDDING),
+    ),
+    ignored=buffers("{prefix}", "position_ids", reason=POSITION_IDS),
+    stack="encoder",
+    config_keys={"model_dimension": "emb_dim", "vocabulary": "n_words"},
+    verified="modules",
+    reference="transformers/models/xlm/modeling_xlm.py and flaubert, v5.23",
+)
 
 # On disk Q, K and V are fused, [Q; K; V], and fc12 is the gate; in memory the names are LLaMA's.
 NOMIC_BERT = FamilySpec(

@@ -1,22 +1,24 @@
 """Models put together of two others."""
 
+from weightscope.families.entries.encoder_decoders import BART_KEYS
 from weightscope.families.entries.encoders import OUTPUTS
+from weightscope.families.entries.image_encoders import swin_stages
 from weightscope.families.entries.shorthand import POSITION_IDS, buffers, linears, matrix, nested_sizes
 from weightscope.families.entries.vision import NEW_LAYER, VIT_LAYER, vision_tower
-from weightscope.families.spec import FamilySpec, Group
+from weightscope.families.spec import FamilySpec, Group, MatrixPattern
 
 _BART = {"q_proj": Group.Q, "k_proj": Group.K, "v_proj": Group.V, "out_proj": Group.O}
 _LAYER = "decoder.model.decoder.layers.{layer}."
 _H = "decoder.transformer.h.{layer}."
 
-# A ViT, and a decoder that is TrOCR's or mBART's, or GPT-2, stored transposed. Swin, with which Donut reads,
-# is in no group.
+# A ViT or, in Donut, a Swin, and a decoder that is TrOCR's or mBART's, or GPT-2, stored transposed.
 VISION_ENCODER_DECODER = FamilySpec(
     name="vision-encoder-decoder",
     model_types=("vision-encoder-decoder",),
     patterns=(
         *linears("encoder.encoder.layer.{layer}.", VIT_LAYER, stack="vision"),
         *linears("encoder.layers.{layer}.", NEW_LAYER, stack="vision"),
+        *swin_stages("encoder."),
         matrix("encoder.embeddings.patch_embeddings.projection.weight", Group.CONV),
         matrix("encoder.embeddings.position_embeddings", Group.POSITION),
         *linears(f"{_LAYER}self_attn.", _BART),
@@ -62,7 +64,7 @@ VISION_ENCODER_DECODER = FamilySpec(
         *buffers(f"{_H}crossattention.", "bias", "masked_bias", reason="causal mask kept as a buffer"),
     ),
     stack_keys={
-        "vision": nested_sizes("encoder"),
+        "vision": nested_sizes("encoder"),  # of a Swin nothing: its stages have other names
         "decoder": {
             **nested_sizes("decoder"),
             "layers": ("decoder.decoder_layers", "decoder.n_layer"),
@@ -109,4 +111,34 @@ CHINESE_CLIP = FamilySpec(
     stack_keys={"text": nested_sizes("text_config"), "vision": nested_sizes("vision_config")},
     verified="modules",
     reference="transformers/models/chinese_clip/modeling_chinese_clip.py, v5.23",
+)
+
+_NEW_NAMES = {"q_proj": Group.Q, "k_proj": Group.K, "v_proj": Group.V, "o_proj": Group.O, "out_proj": Group.O}
+
+
+def _detr_layers(stack: str) -> tuple[MatrixPattern, ...]:
+    layer = f"{{prefix}}{stack}.layers.{{layer}}."
+    outputs = {"fc1": Group.M1, "fc2": Group.M2, "mlp.fc1": Group.M1, "mlp.fc2": Group.M2}
+    return (
+        *linears(f"{layer}self_attn.", _NEW_NAMES, stack=stack),
+        *linears(layer, outputs, stack=stack),
+    )
+
+
+# BART's layers behind a network of convolutions, which are conv. In memory transformers 5 has other names.
+DETR = FamilySpec(
+    name="detr",
+    model_types=("detr", "table-transformer"),
+    prefixes=("model.", ""),
+    patterns=(
+        *_detr_layers("encoder"),
+        *_detr_layers("decoder"),
+        *linears("{prefix}decoder.layers.{layer}.encoder_attn.", _NEW_NAMES, stack="decoder", kind="cross"),
+        matrix("{prefix}query_position_embeddings.weight", Group.POSITION),
+        matrix("{prefix}input_projection.weight", Group.CONV),
+    ),
+    stack="encoder",
+    stack_keys=BART_KEYS,
+    verified="modules",
+    reference="transformers/models/detr/modeling_detr.py, table_transformer and conversion_mapping.py, v5.23",
 )

@@ -103,7 +103,7 @@ BART = FamilySpec(
     name="bart",
     model_types=(
         *("bart", "mbart", "plbart", "pegasus", "blenderbot", "blenderbot-small"),
-        *("m2m_100", "pegasus_x"),
+        *("m2m_100", "pegasus_x", "speech_to_text"),
     ),
     prefixes=("model.", ""),
     patterns=(*_BART_LAYERS, *SHARED_EMBEDDING),

@@ -2,7 +2,7 @@
 
 from weightscope.families.entries.shorthand import linears, matrix
 from weightscope.families.entries.vision import NEW_ATTENTION, NEW_LAYER, VIT_ATTENTION, VIT_LAYER, VIT_LAYERS
-from weightscope.families.spec import FamilySpec, Group, MatrixPattern
+from weightscope.families.spec import FamilySpec, Group, IgnoredPattern, MatrixPattern
 
 _PATCHES = matrix("{prefix}embeddings.patch_embeddings.projection.weight", Group.CONV)
 _POSITIONS = matrix("{prefix}embeddings.position_embeddings", Group.POSITION)
@@ -132,4 +132,54 @@ AST = FamilySpec(
     verified="modules",
     reference="transformers/models/audio_spectrogram_transformer/"
     "modeling_audio_spectrogram_transformer.py, v5.23",
+)
+
+_SWIN_LAYER = {
+    **{f"attention.self.{name}": Group(name[0].upper()) for name in ("query", "key", "value")},
+    "attention.output.dense": Group.O,
+    "intermediate.dense": Group.M1,
+    "output.dense": Group.M2,
+    **NEW_LAYER,
+}
+_SWIN_TABLES = (
+    "attention.self.relative_position_bias_table",
+    "attention.relative_position_bias.relative_position_bias_table",
+)
+
+
+def swin_stages(container: str) -> tuple[MatrixPattern, ...]:
+    """Swin's blocks: each of its four stages is as wide again as the last, and a stack of its own."""
+    return tuple(
+        pattern
+        for stage in range(4)
+        for block in (f"{container}encoder.layers.{stage}.blocks.{{layer}}.",)
+        for pattern in (
+            *linears(block, _SWIN_LAYER, stack=f"stage{stage + 1}"),
+            *(
+                matrix(f"{block}{table}", Group.POSITION, stack=f"stage{stage + 1}", optional=True)
+                for table in _SWIN_TABLES
+            ),
+        )
+    )
+
+
+# The config's lists tell depths and heads of the stages: nothing is held against them. Version 2 makes its
+# tables of positions by a small network, which is in no group.
+SWIN = FamilySpec(
+    name="swin",
+    model_types=("swin", "swinv2", "donut-swin"),
+    prefixes=("swin.", "swinv2.", ""),
+    patterns=(*swin_stages("{prefix}"), _PATCHES, _POSITIONS),
+    ignored=tuple(
+        IgnoredPattern(
+            template=f"{{prefix}}encoder.layers.{stage}.blocks.{{layer}}.attention.self.logit_scale",
+            reason="one number a head",
+            trained=True,
+        )
+        for stage in range(4)
+    ),
+    stack="stage1",
+    config_keys=dict.fromkeys(("layers", "model_dimension", "heads"), ""),
+    verified="modules",
+    reference="transformers/models/swin/modeling_swin.py, swinv2, donut and conversion_mapping.py, v5.23",
 )
