@@ -95,6 +95,7 @@ def _stack(where: str, stack: str):
 
 MORE_IMAGE_TEXTS: list[TowerCase] = [
     _llava("Llava", "llama", "clip_vision_model", _CLIP, *_LINEARS, "patch_embedding.weight"),
+    _llava("Llava", "mistral", "pixtral", _PIXTRAL, *_LINEARS, "patch_conv.weight", hidden_size=32),
     _llava("LlavaNext", "mistral", "clip_vision_model", _CLIP, *_LINEARS, "patch_embedding.weight"),
     _llava("VipLlava", "llama", "clip_vision_model", _CLIP, *_LINEARS, "patch_embedding.weight"),
     _llava(

@@ -90,18 +90,23 @@ def _detr(one: Tower) -> Tower:
     return Tower(**{**one.__dict__, **attention, "feed_forward": _DETR_OUTPUTS})
 
 
+_SWIN = {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4]}
+_SWIN |= {"window_size": 2}
+_OLD_ATTENTION = {group: f"attention.self.{name}" for group, name in _NAMES.items()}
+_OLD_ATTENTION |= {"O": "attention.output.dense"}
+
+
 def _swin(
-    stem: str, prefix: str, attention: dict[str, str], feed_forward: dict[str, str], *others: str
+    stem: str, kind: str, layers: str, attention: dict[str, str], feed_forward: dict[str, str], *others: str
 ) -> TowerCase:
     return case(
         "swin",
-        f"{stem}ForImageClassification",
+        stem + kind,
         f"{stem}Config",
-        {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4]}
-        | {"window_size": 2},
+        _SWIN,
         tuple(
             tower(
-                f"{prefix}.encoder.layers.{stage}.blocks",
+                f"{layers}.{stage}.blocks",
                 attention,
                 feed_forward,
                 stack=f"stage{stage + 1}",
@@ -109,7 +114,7 @@ def _swin(
             )
             for stage in range(2)
         ),
-        *("patch_embeddings.projection.weight", "downsample.reduction.weight", "classifier.weight", *others),
+        *("patch_embeddings.projection.weight", "downsample.reduction.weight", *others),
     )
 
 
@@ -124,17 +129,24 @@ MORE_PAIRS: list[TowerCase] = [
         )
         for stem in ("Detr", "TableTransformer")
     ),
-    _swin("Swin", "swin", {name: f"attention.{name.lower()}_proj" for name in "QKVO"}, _DETR_OUTPUTS),
+    _swin(
+        "Swin",
+        "ForImageClassification",
+        "swin.encoder.layers",
+        {name: f"attention.{name.lower()}_proj" for name in "QKVO"},
+        _DETR_OUTPUTS,
+        "classifier.weight",
+    ),
     _swin(
         "Swinv2",
-        "swinv2",
-        {
-            **{group: f"attention.self.{name}" for group, name in _NAMES.items()},
-            "O": "attention.output.dense",
-        },
+        "ForImageClassification",
+        "swinv2.encoder.layers",
+        _OLD_ATTENTION,
         _DENSE,
+        "classifier.weight",
         *(f"continuous_position_bias_mlp.{layer}.weight" for layer in (0, 2)),
     ),
+    _swin("DonutSwin", "Model", "encoder.layers", _OLD_ATTENTION, _DENSE),
     case(
         "bart",
         "Speech2TextForConditionalGeneration",
