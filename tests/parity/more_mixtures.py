@@ -20,6 +20,17 @@ _LFM2_ATTENTION = {**{f"self_attn.{name}_proj": name.upper() for name in "qkv"},
 _CONV = tuple(f"conv.{name}.weight" for name in ("in_proj", "out_proj", "conv"))
 _MIXED = tuple(f"mamba.{name}.weight" for name in ("in_proj", "out_proj", "conv1d"))
 
+_QWEN3_5 = {**WIDE_HEADS, **LINEAR_ATTENTION, "num_hidden_layers": 4}
+_QWEN3_5 |= {"layer_types": ["linear_attention", "full_attention"] * 2}
+_KEY_VALUE_OUTPUT = {path: group for path, group in ATTENTION.items() if group != "Q"}
+_LINEAR = (
+    "self_attn.q_proj.weight",  # half of it
+    *(
+        f"linear_attn.{name}.weight"
+        for name in ("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "conv1d", "out_proj")
+    ),
+)
+
 
 def squared(gate: Tensor | None, up: Tensor) -> Tensor:
     """Nemotron-H: no gate."""
@@ -127,21 +138,23 @@ MORE_MIXTURES = {
     ),
     "qwen3_5": Mixture(
         family="qwen3_5",
-        build=_model(
-            "Qwen3_5",
-            {**WIDE_HEADS, **LINEAR_ATTENTION, "layer_types": ["linear_attention", "full_attention"] * 2}
-            | {"num_hidden_layers": 4},
-            config="TextConfig",
-        ),
+        build=_model("Qwen3_5", _QWEN3_5, config="TextConfig"),
         experts="",
         router="",
-        linears={path: group for path, group in ATTENTION.items() if group != "Q"},
-        others=(
-            "self_attn.q_proj.weight",  # half of it
-            *(
-                f"linear_attn.{name}.weight"
-                for name in ("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "conv1d", "out_proj")
-            ),
+        linears=_KEY_VALUE_OUTPUT,
+        others=_LINEAR,
+    ),
+    "qwen3_5_moe": Mixture(
+        family="qwen3_5_moe",
+        build=_model(
+            "Qwen3_5Moe",
+            {**_QWEN3_5, "num_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": SMALL}
+            | {"shared_expert_intermediate_size": SHARED},
+            config="TextConfig",
         ),
+        shared="mlp.shared_expert",
+        dense="",
+        linears=_KEY_VALUE_OUTPUT,
+        others=(*_LINEAR, "shared_expert_gate.weight"),
     ),
 }

@@ -95,6 +95,7 @@ _ALL = (
     mixtures.QWEN3_MOE,
     mixtures.QWEN3_NEXT,
     hybrids.QWEN3_5,
+    hybrids.QWEN3_5_MOE,
     mixtures.DBRX,
     mixtures.GPT_OSS,
     mixtures.JAMBA,

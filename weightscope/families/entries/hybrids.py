@@ -2,7 +2,7 @@
 
 from weightscope.families.entries.gated_decoders import ATTENTION, ENDS, INSIDE, PREFIXES
 from weightscope.families.entries.image_text import QWEN3_TOWER, QWEN3_TOWER_KEYS
-from weightscope.families.entries.mixtures import GATED
+from weightscope.families.entries.mixtures import GATED, qwen_experts, stacked
 from weightscope.families.entries.shorthand import linears, matrix
 from weightscope.families.entries.sparse_decoders import MAMBA
 from weightscope.families.spec import FamilySpec, Group
@@ -61,6 +61,23 @@ NEMOTRON_H = FamilySpec(
 _GATED_QUERY = "self_attn.q_proj.weight"
 _KEY_VALUE_OUTPUT = {name: group for name, group in ATTENTION.items() if group != Group.Q}
 
+_FURTHER = "mtp.layers.{layer}."
+_QWEN3_5 = (
+    matrix(_LAYER + _GATED_QUERY, Group.Q, layout="query_then_gate_by_head"),
+    *linears(_LAYER, _KEY_VALUE_OUTPUT),
+    *linears(
+        _LAYER + "linear_attn.",
+        {
+            **dict.fromkeys(("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj"), Group.OTHER),
+            "conv1d": Group.CONV,
+        },
+    ),
+    matrix(_FURTHER + _GATED_QUERY, Group.Q, layout="query_then_gate_by_head", stack="mtp"),
+    *linears(_FURTHER, _KEY_VALUE_OUTPUT, stack="mtp"),
+    *ENDS,
+    *QWEN3_TOWER,
+)
+
 # Qwen3-Next's layers without experts: in three of four linear attention, and in the fourth q_proj holds, head
 # by head, a query and a gate. The tower is Qwen3-VL's. The block that predicts further tokens is in the Hub's
 # files only: transformers does not load it.
@@ -69,26 +86,28 @@ QWEN3_5 = FamilySpec(
     model_types=("qwen3_5_text", "qwen3_5"),
     prefixes=INSIDE,
     patterns=(
-        matrix(_LAYER + _GATED_QUERY, Group.Q, layout="query_then_gate_by_head"),
-        *linears(_LAYER, _KEY_VALUE_OUTPUT),
-        *linears(
-            _LAYER + "linear_attn.",
-            {
-                **dict.fromkeys(
-                    ("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj"), Group.OTHER
-                ),
-                "conv1d": Group.CONV,
-            },
-        ),
+        *_QWEN3_5,
         *linears(_LAYER + "mlp.", GATED),
-        matrix("mtp.layers.{layer}." + _GATED_QUERY, Group.Q, layout="query_then_gate_by_head", stack="mtp"),
-        *linears("mtp.layers.{layer}.", _KEY_VALUE_OUTPUT, stack="mtp"),
-        *linears("mtp.layers.{layer}.mlp.", GATED, stack="mtp"),
-        *ENDS,
-        *QWEN3_TOWER,
+        *linears(_FURTHER + "mlp.", GATED, stack="mtp"),
     ),
     stack_keys=QWEN3_TOWER_KEYS,
     head_norm=_LAYER + "self_attn.q_norm.weight",
     verified="forward pass",
     reference="transformers/models/qwen3_5/modeling_qwen3_5.py, v5.23; mtp.* as in qwen3_next",
+)
+
+QWEN3_5_MOE = FamilySpec(
+    name="qwen3_5_moe",
+    model_types=("qwen3_5_moe_text", "qwen3_5_moe"),
+    prefixes=INSIDE,
+    patterns=(
+        *_QWEN3_5,
+        *qwen_experts(_LAYER),
+        *stacked(_LAYER + "mlp.experts."),
+        *qwen_experts(_FURTHER, stack="mtp"),
+    ),
+    stack_keys=QWEN3_TOWER_KEYS,
+    head_norm=_LAYER + "self_attn.q_norm.weight",
+    verified="forward pass",
+    reference="transformers/models/qwen3_5_moe/modeling_qwen3_5_moe.py, v5.23; mtp.* as in qwen3_next",
 )
