@@ -74,7 +74,7 @@ def test_unknown_layout_is_refused():
 def test_registry_entries_are_whole(spec):
     groups = {pattern.group for pattern in spec.patterns}
     latent = {Group.KV_A, Group.K_B} <= groups
-    if spec.name != "mamba":  # without attention and feed-forward part
+    if spec.name not in ("mamba", "rwkv"):  # without attention and feed-forward part
         assert latent or Group.QKV in groups or {Group.Q, Group.K, Group.V} <= groups
         assert {Group.O, Group.M1, Group.M2} <= groups
     assert groups & {Group.EMBEDDING, Group.CONV}, "what reads the input: tokens or an image"

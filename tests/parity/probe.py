@@ -5,6 +5,7 @@ No layout is read here: Q, K and V are what attention multiplies, G what goes th
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,31 @@ def attention_receives(
     return {
         group: factor.reshape(hidden, -1).T for group, factor in zip("QKV", (query, key, value), strict=True)
     }
+
+
+@torch.no_grad()
+def alone_receives(attention: nn.Module, fused: nn.Module) -> dict[str, Tensor]:
+    """Q, K and V of an attention of images that is called alone, every token a basis vector.
+
+    Args:
+        attention: The module. If it turns queries and keys by their places, these turn nothing.
+        fused: The module in it with the fused weight, without biases.
+    """
+    width = fused.in_features
+    products = _Products()
+    products.listening = True
+    if (
+        "cu_seqlens" in signature(attention.forward).parameters
+    ):  # all images one after another, without a batch
+        still = torch.ones(width, attention.head_dim), torch.zeros(width, attention.head_dim)
+        with products:
+            attention(torch.eye(width), cu_seqlens=torch.tensor([0, width]), position_embeddings=still)
+    else:
+        with products:
+            attention(torch.eye(width)[None])
+    (query, key), (_, value) = products.factors[0], products.factors[-1]
+    factors = {"Q": query, "K": key.mT, "V": value}  # each (1, heads, tokens, rows of a head)
+    return {group: factor[0].transpose(0, 1).flatten(1).T for group, factor in factors.items()}
 
 
 def without_copies(weight: Tensor, kv_heads: int, head_dim: int) -> Tensor:

@@ -1,10 +1,13 @@
 """Mamba: no attention and no feed-forward part, and that is said."""
 
+import json
+from operator import attrgetter
 from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import weightscope
@@ -83,9 +86,58 @@ def test_names_of_the_first_files(tmp_path):
         assert_the_modules_weights(checkpoint, model)
 
 
+OTHERS = {
+    "mamba2": (
+        hf.Mamba2ForCausalLM,
+        hf.Mamba2Config(**SIZES, num_heads=6, head_dim=8, n_groups=1),
+        ("mixer.in_proj", "mixer.out_proj", "mixer.conv1d"),
+        "mamba",
+    ),
+    "rwkv": (
+        hf.RwkvForCausalLM,
+        hf.RwkvConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=HIDDEN,
+            attention_hidden_size=20,
+            intermediate_size=FEED_FORWARD,
+            num_hidden_layers=LAYERS,
+            context_length=20,
+        ),
+        (
+            *(f"attention.{name}" for name in ("receptance", "key", "value", "output")),
+            *(f"feed_forward.{name}" for name in ("receptance", "key", "value")),
+        ),
+        "rwkv",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_have_no_attention_either(name, tmp_path):
+    kind, config, paths, family = OTHERS[name]
+    model = build(SimpleNamespace(build=lambda: kind(config)))
+    model.save_pretrained(tmp_path, max_shard_size="12KB")
+    with weightscope.open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.detection.spec.name == family
+        assert len(checkpoint.notes) == 1
+        assert "no attention" in checkpoint.notes[0]
+        assert {entry.kind for entry in checkpoint.skipped} <= {"bias"}
+        for layer, block in enumerate(getattr(model.base_model, "blocks", None) or model.base_model.layers):
+            found = [m for m in checkpoint.matrices if m.layer == layer]
+            assert {str(m.group) for m in found} <= {"other", "conv"}
+            assert len(found) == len(paths)
+            for path in paths:
+                (matrix,) = (m for m in found if m.parameter.endswith(f"{path}.weight"))
+                weight = attrgetter(path)(block).weight.flatten(1)
+                assert torch.equal(checkpoint.matrix(parameter=matrix.parameter), weight)
+
+
 def test_a_state_space_model_that_is_not_known_has_no_attention_either(tmp_path):
     config = hf.Mamba2Config(**SIZES, num_heads=6, head_dim=8, n_groups=1)
-    hf.Mamba2ForCausalLM(config).save_pretrained(tmp_path)
+    hf.Mamba2ForCausalLM(config).save_pretrained(tmp_path / "known")
+    stated = json.loads((tmp_path / "known" / "config.json").read_text())
+    tensors = load_file(tmp_path / "known" / "model.safetensors")
+    write_checkpoint(tmp_path, tensors, {**stated, "model_type": "mamba9"})
     with weightscope.open_checkpoint(tmp_path) as checkpoint:
         assert checkpoint.detection.spec.name == "unknown"
         groups = {str(matrix.group) for matrix in checkpoint.matrices}

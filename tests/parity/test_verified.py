@@ -1,9 +1,10 @@
 """What `weightscope families --verified` says of a family is what the tests do with it.
 
-A new family: add a case to `tests/parity/cases.py` or `mixtures.py` and write `verified="modules"` into its
-entry, or `verified="forward pass"` if it has a fused weight. If transformers cannot load it, put it together
-in a test marked `@by_formula("NAME")` and write `verified="formula"`. Spellings of it that transformers does
-not write are named in the entry's `formula=("...",)`, and their test is marked in the same way.
+A new family: add a case to `tests/parity/cases.py`, `mixtures.py` or a file that `more_cases.py` gathers,
+and write `verified="modules"` into its entry, or `verified="forward pass"` if it has a fused weight. If
+transformers cannot load it, put it together in a test marked `@by_formula("NAME")` and write
+`verified="formula"`. Spellings of it that transformers does not write are named in the entry's
+`formula=("...",)`, and their test is marked in the same way.
 """
 
 import importlib
@@ -16,6 +17,8 @@ import tests.parity
 from tests.parity.cases import CASES
 from tests.parity.formula import FAMILIES_BY_FORMULA
 from tests.parity.mixtures import MIXTURES
+from tests.parity.more_cases import MORE
+from tests.parity.more_mixtures import MORE_MIXTURES
 from tests.parity.test_state_space import MODELS as STATE_SPACE_MODELS
 from weightscope.families.registry import FAMILIES
 from weightscope.families.verification import TRANSFORMERS, verification
@@ -23,9 +26,11 @@ from weightscope.families.verification import TRANSFORMERS, verification
 for module in pkgutil.iter_modules(tests.parity.__path__, "tests.parity."):  # each marks its tests
     if module.name.rpartition(".")[2].startswith("test_"):
         importlib.import_module(module.name)
-EXPERTS = {mixture.family for mixture in MIXTURES.values()}
-STATE_SPACE = {"mamba"} if STATE_SPACE_MODELS else set()
-WITH_CASE = {case.family for case in CASES} | EXPERTS | STATE_SPACE
+EXPERTS = {mixture.family for mixture in (*MIXTURES.values(), *MORE_MIXTURES.values()) if mixture.experts}
+STATE_SPACE = {"mamba", "rwkv"} if STATE_SPACE_MODELS else set()
+HYBRIDS = {mixture.family for mixture in MORE_MIXTURES.values()}
+TWO_LISTS = {"xlm"}  # test_more_families.py
+WITH_CASE = {case.family for case in (*CASES, *MORE)} | EXPERTS | HYBRIDS | STATE_SPACE | TWO_LISTS
 
 
 @pytest.mark.parametrize("spec", FAMILIES.values(), ids=lambda spec: spec.name)

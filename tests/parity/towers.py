@@ -26,6 +26,8 @@ class Tower:
     cross: Mapping[str, str] = field(default_factory=dict)
     """The same for cross attention."""
     feed_forward: Mapping[str, str]
+    fused: tuple[str, str] = ("", "")
+    """The attention module and the one in it that is Q, K and V: judged by what attention does with it."""
     gate: tuple[str, str] = ("", "")
     """The feed-forward module and its activation, if it is gated: G and M1 are judged by what it does."""
 
@@ -64,6 +66,10 @@ def _by_kind(tower: Tower, block: torch.nn.Module) -> dict[str, dict[str, torch.
         return {group: attrgetter(path)(block).weight for group, path in paths.items()}
 
     attention, feed_forward = weights(tower.attention), weights(tower.feed_forward)
+    if tower.fused[0]:
+        attention |= probe.alone_receives(
+            *(attrgetter(path)(block) for path in (tower.fused[0], ".".join(tower.fused)))
+        )
     # Keys and values of cross attention read something else than its queries do: no QKV.
     attention["QKV"] = torch.cat([attention[group] for group in "QKV"])
     if tower.gate[0]:

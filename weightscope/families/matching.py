@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from weightscope.families.spec import FamilySpec, IgnoredPattern, MatrixPattern
 
@@ -48,21 +49,26 @@ def layer_starts(spec: FamilySpec) -> Iterator[tuple[str, str]]:
                 yield before.replace("{prefix}", prefix), pattern.stack or spec.stack
 
 
+@lru_cache(maxsize=4096)  # most templates of most families are never looked at
+def _compiled(template: str) -> re.Pattern[str]:
+    regex = re.escape(template)
+    for name in ("layer", "expert"):
+        regex = regex.replace(rf"\{{{name}\}}", rf"(?P<{name}>\d+)")
+    return re.compile(regex)
+
+
 class NameMatcher:
-    """All templates of a family, compiled; finds the one a name belongs to in constant time."""
+    """All templates of a family; finds the one a name belongs to in constant time."""
 
     def __init__(self, spec: FamilySpec) -> None:
-        self._candidates: dict[str, list[tuple[re.Pattern[str], MatrixPattern | IgnoredPattern]]] = {}
+        self._candidates: dict[str, list[tuple[str, MatrixPattern | IgnoredPattern]]] = {}
         self._first_layer = spec.first_layer
         patterns: list[MatrixPattern | IgnoredPattern] = [*spec.patterns, *spec.ignored]
         for pattern in patterns:
             for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
                 text = pattern.template.replace("{prefix}", prefix)
                 key = NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
-                regex = re.escape(text)
-                for name in ("layer", "expert"):
-                    regex = regex.replace(rf"\{{{name}\}}", rf"(?P<{name}>\d+)")
-                self._candidates.setdefault(key, []).append((re.compile(regex), pattern))
+                self._candidates.setdefault(key, []).append((text, pattern))
 
     def match(self, name: str) -> Match | None:
         """What the name means, or None; of several templates the first decides."""
@@ -74,8 +80,8 @@ class NameMatcher:
 
     def _matches(self, name: str) -> Iterator[Match]:
         name = without_wrappers(name)
-        for regex, pattern in self._candidates.get(NUMBER.sub("#", name), ()):
-            if found := regex.fullmatch(name):
+        for template, pattern in self._candidates.get(NUMBER.sub("#", name), ()):
+            if found := _compiled(template).fullmatch(name):
                 numbers = found.groupdict()
                 layer = int(numbers["layer"]) - self._first_layer if numbers.get("layer") else None
                 if layer is not None and layer < 0:

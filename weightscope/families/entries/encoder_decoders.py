@@ -1,6 +1,6 @@
 """Encoder and decoder, each a stack of its own; the decoder's cross attention reads the encoder's output."""
 
-from weightscope.families.entries.shorthand import buffers, linears, matrix
+from weightscope.families.entries.shorthand import SINES, buffers, linears, matrix
 from weightscope.families.spec import CopyPattern, FamilySpec, Group, IgnoredPattern, MatrixPattern
 
 _TIED = "tie_word_embeddings"
@@ -10,23 +10,25 @@ _SHARED = (
     "{prefix}encoder.embed_tokens.weight",
     "{prefix}decoder.embed_tokens.weight",
 )
-_COPIES = (
+COPIES = (
     CopyPattern(template=_SHARED[1], of=_SHARED[:1]),
     CopyPattern(template=_SHARED[2], of=_SHARED[:2]),
     CopyPattern(template="lm_head.weight", of=_SHARED, unless=_TIED),
 )
-_SHARED_EMBEDDING = (
+SHARED_EMBEDDING = (
     *(matrix(name, Group.EMBEDDING) for name in _SHARED),
     matrix("lm_head.weight", Group.UNEMBEDDING),
 )
 
 
-def _t5_attention(layer: str, stack: str, *, kind: str = "self") -> tuple[MatrixPattern, ...]:
+def t5_attention(layer: str, stack: str, *, kind: str = "self") -> tuple[MatrixPattern, ...]:
+    """One attention of a layer."""
     roles = {"q": Group.Q, "k": Group.K, "v": Group.V, "o": Group.O}
     return linears(layer, roles, stack=stack, kind=kind)
 
 
-def _t5_feed_forward(layer: str, stack: str) -> tuple[MatrixPattern, ...]:
+def t5_feed_forward(layer: str, stack: str) -> tuple[MatrixPattern, ...]:
+    """Its feed-forward part, gated or not."""
     return (
         matrix(f"{layer}wi_0.weight", Group.G, stack=stack, optional=True),
         *linears(layer, {"wi": Group.M1, "wi_1": Group.M1, "wo": Group.M2}, stack=stack),
@@ -42,11 +44,11 @@ T5 = FamilySpec(
     model_types=("t5", "mt5", "umt5"),
     prefixes=("", "transformer."),
     patterns=(
-        *_t5_attention("{prefix}encoder.block.{layer}.layer.0.SelfAttention.", "encoder"),
-        *_t5_feed_forward("{prefix}encoder.block.{layer}.layer.1.DenseReluDense.", "encoder"),
-        *_t5_attention("{prefix}decoder.block.{layer}.layer.0.SelfAttention.", "decoder"),
-        *_t5_attention("{prefix}decoder.block.{layer}.layer.1.EncDecAttention.", "decoder", kind="cross"),
-        *_t5_feed_forward("{prefix}decoder.block.{layer}.layer.2.DenseReluDense.", "decoder"),
+        *t5_attention("{prefix}encoder.block.{layer}.layer.0.SelfAttention.", "encoder"),
+        *t5_feed_forward("{prefix}encoder.block.{layer}.layer.1.DenseReluDense.", "encoder"),
+        *t5_attention("{prefix}decoder.block.{layer}.layer.0.SelfAttention.", "decoder"),
+        *t5_attention("{prefix}decoder.block.{layer}.layer.1.EncDecAttention.", "decoder", kind="cross"),
+        *t5_feed_forward("{prefix}decoder.block.{layer}.layer.2.DenseReluDense.", "decoder"),
         *(
             matrix(
                 f"{{prefix}}{stack}.block.{{layer}}.layer.0.SelfAttention.relative_attention_bias.weight",
@@ -55,7 +57,7 @@ T5 = FamilySpec(
             )
             for stack in ("encoder", "decoder")
         ),
-        *_SHARED_EMBEDDING,
+        *SHARED_EMBEDDING,
     ),
     ignored=(
         IgnoredPattern(
@@ -63,7 +65,7 @@ T5 = FamilySpec(
             reason="relative positions of cross attention, which no model uses",
         ),
     ),
-    copies=_COPIES,
+    copies=COPIES,
     stack="encoder",
     config_keys={"layers": "num_layers", "head_dim": "d_kv"},
     stack_keys={"decoder": {"layers": "num_decoder_layers"}},
@@ -72,7 +74,8 @@ T5 = FamilySpec(
 )
 
 
-def _bart_layers(stack: str) -> tuple[MatrixPattern, ...]:
+def bart_layers(stack: str) -> tuple[MatrixPattern, ...]:
+    """Those of the encoder, or of the decoder with cross attention, and the table of its positions."""
     layer = f"{{prefix}}{stack}.layers.{{layer}}."
     roles = {"q_proj": Group.Q, "k_proj": Group.K, "v_proj": Group.V, "out_proj": Group.O}
     return (
@@ -83,9 +86,9 @@ def _bart_layers(stack: str) -> tuple[MatrixPattern, ...]:
     )
 
 
-_BART_LAYERS = (*_bart_layers("encoder"), *_bart_layers("decoder"))
+_BART_LAYERS = (*bart_layers("encoder"), *bart_layers("decoder"))
 # `num_hidden_layers`, which files of transformers 4 have too, is the encoder's.
-_BART_KEYS = {
+BART_KEYS = {
     stack: {
         "layers": f"{stack}_layers",
         "heads": f"{stack}_attention_heads",
@@ -94,17 +97,44 @@ _BART_KEYS = {
     for stack in ("encoder", "decoder")
 }
 
+LOGITS_BIAS = buffers("", "final_logits_bias", reason="bias of the logits kept as a buffer")
+
 BART = FamilySpec(
     name="bart",
-    model_types=("bart",),
+    model_types=(
+        *("bart", "mbart", "plbart", "pegasus", "blenderbot", "blenderbot-small"),
+        *("m2m_100", "pegasus_x", "speech_to_text"),
+    ),
     prefixes=("model.", ""),
-    patterns=(*_BART_LAYERS, *_SHARED_EMBEDDING),
-    ignored=buffers("", "final_logits_bias", reason="bias of the logits kept as a buffer"),
-    copies=_COPIES,
+    patterns=(*_BART_LAYERS, *SHARED_EMBEDDING),
+    ignored=(
+        *LOGITS_BIAS,
+        *buffers("{prefix}encoder.", "embed_positions.weights", reason=SINES),
+        *buffers("{prefix}decoder.", "embed_positions.weights", reason=SINES),
+    ),
+    copies=COPIES,
     stack="encoder",
-    stack_keys=_BART_KEYS,
+    stack_keys=BART_KEYS,
     verified="modules",
-    reference="transformers/models/bart/modeling_bart.py, v5.23",
+    reference="transformers/models/bart/modeling_bart.py, mbart, plbart, pegasus, blenderbot, m2m_100, v5.23",
+)
+
+# BART's names. Encoder and decoder may have embeddings of their own, even of one shape: the config says so.
+MARIAN = FamilySpec(
+    name="marian",
+    model_types=("marian",),
+    prefixes=("model.", ""),
+    patterns=(*_BART_LAYERS, *SHARED_EMBEDDING),
+    ignored=LOGITS_BIAS,
+    copies=(
+        CopyPattern(template=_SHARED[1], of=_SHARED[:1]),
+        CopyPattern(template=_SHARED[2], of=_SHARED[:2], unless="share_encoder_decoder_embeddings"),
+        CopyPattern(template="lm_head.weight", of=(_SHARED[2], *_SHARED[:2]), unless=_TIED),
+    ),
+    stack="encoder",
+    stack_keys=BART_KEYS,
+    verified="modules",
+    reference="transformers/models/marian/modeling_marian.py, v5.23",
 )
 
 # BART's layers. The encoder reads spectra through two convolutions.
@@ -120,7 +150,7 @@ WHISPER = FamilySpec(
     ),
     copies=(CopyPattern(template="proj_out.weight", of=(_SHARED[2],), unless=_TIED),),
     stack="encoder",
-    stack_keys=_BART_KEYS,
+    stack_keys=BART_KEYS,
     verified="modules",
     reference="transformers/models/whisper/modeling_whisper.py, v5.23",
 )

@@ -4,7 +4,7 @@ from weightscope.families.entries.shorthand import POSITION_IDS, buffers, linear
 from weightscope.families.spec import FamilySpec, Group
 
 # Used by BERT, RoBERTa, ELECTRA and, but for Q, K and V, DeBERTa, module by module.
-_OUTPUTS = {
+OUTPUTS = {
     "attention.output.dense": Group.O,
     "intermediate.dense": Group.M1,
     "output.dense": Group.M2,
@@ -17,14 +17,14 @@ _EMBEDDINGS = linears(
         "position_embeddings": Group.POSITION,
     },
 )
-_BERT_LAYER = (
+BERT_LAYER = (
     *linears(
         "{prefix}encoder.layer.{layer}.",
         {
             "attention.self.query": Group.Q,
             "attention.self.key": Group.K,
             "attention.self.value": Group.V,
-            **_OUTPUTS,
+            **OUTPUTS,
         },
     ),
     # As the decoder of an encoder.
@@ -36,14 +36,14 @@ _BERT_LAYER = (
     ),
     *_EMBEDDINGS,
 )
-_BERT_BUFFERS = buffers("{prefix}embeddings.", "position_ids", reason=POSITION_IDS)
+BERT_BUFFERS = buffers("{prefix}embeddings.", "position_ids", reason=POSITION_IDS)
 
 BERT = FamilySpec(
     name="bert",
-    model_types=("bert",),
+    model_types=("bert", "big_bird", "megatron-bert"),
     prefixes=("bert.", ""),
-    patterns=(*_BERT_LAYER, matrix("cls.predictions.decoder.weight", Group.UNEMBEDDING)),
-    ignored=_BERT_BUFFERS,
+    patterns=(*BERT_LAYER, matrix("cls.predictions.decoder.weight", Group.UNEMBEDDING)),
+    ignored=BERT_BUFFERS,
     stack="encoder",
     verified="modules",
     reference="transformers/models/bert/modeling_bert.py, v5.23",
@@ -51,10 +51,10 @@ BERT = FamilySpec(
 
 ROBERTA = FamilySpec(
     name="roberta",
-    model_types=("roberta",),
-    prefixes=("roberta.", ""),
-    patterns=(*_BERT_LAYER, matrix("lm_head.decoder.weight", Group.UNEMBEDDING)),
-    ignored=_BERT_BUFFERS,
+    model_types=("roberta", "camembert", "data2vec-text", "roberta-prelayernorm"),
+    prefixes=("roberta.", "data2vec_text.", "roberta_prelayernorm.", ""),
+    patterns=(*BERT_LAYER, matrix("lm_head.decoder.weight", Group.UNEMBEDDING)),
+    ignored=BERT_BUFFERS,
     stack="encoder",
     verified="modules",
     reference="transformers/models/roberta/modeling_roberta.py, v5.23",
@@ -63,10 +63,10 @@ ROBERTA = FamilySpec(
 # RoBERTa's names, prefix included.
 XLM_ROBERTA = FamilySpec(
     name="xlm-roberta",
-    model_types=("xlm-roberta",),
+    model_types=("xlm-roberta", "xlm-roberta-xl"),
     prefixes=("roberta.", ""),
-    patterns=(*_BERT_LAYER, matrix("lm_head.decoder.weight", Group.UNEMBEDDING)),
-    ignored=_BERT_BUFFERS,
+    patterns=(*BERT_LAYER, matrix("lm_head.decoder.weight", Group.UNEMBEDDING)),
+    ignored=BERT_BUFFERS,
     stack="encoder",
     verified="modules",
     reference="transformers/models/xlm_roberta/modeling_xlm_roberta.py, v5.23",
@@ -94,7 +94,7 @@ DISTILBERT = FamilySpec(
         ),
         matrix("vocab_projector.weight", Group.UNEMBEDDING),
     ),
-    ignored=_BERT_BUFFERS,
+    ignored=BERT_BUFFERS,
     stack="encoder",
     verified="modules",
     formula=("no prefix, beside a head",),
@@ -122,7 +122,7 @@ ALBERT = FamilySpec(
         *_EMBEDDINGS,
         matrix("predictions.decoder.weight", Group.UNEMBEDDING),
     ),
-    ignored=_BERT_BUFFERS,
+    ignored=BERT_BUFFERS,
     stack="encoder",
     config_keys={"layers": "num_hidden_groups"},
     verified="modules",
@@ -134,8 +134,8 @@ ELECTRA = FamilySpec(
     name="electra",
     model_types=("electra",),
     prefixes=("electra.", ""),
-    patterns=(*_BERT_LAYER, matrix("generator_lm_head.weight", Group.UNEMBEDDING)),
-    ignored=_BERT_BUFFERS,
+    patterns=(*BERT_LAYER, matrix("generator_lm_head.weight", Group.UNEMBEDDING)),
+    ignored=BERT_BUFFERS,
     stack="encoder",
     verified="modules",
     reference="transformers/models/electra/modeling_electra.py, v5.23",
@@ -152,12 +152,12 @@ DEBERTA = FamilySpec(
             Group.QKV,
             layout="interleaved_by_head",
         ),
-        *linears("{prefix}encoder.layer.{layer}.", _OUTPUTS),
+        *linears("{prefix}encoder.layer.{layer}.", OUTPUTS),
         *_EMBEDDINGS,
         matrix("{prefix}encoder.rel_embeddings.weight", Group.POSITION),
         matrix("cls.predictions.decoder.weight", Group.UNEMBEDDING),
     ),
-    ignored=_BERT_BUFFERS,
+    ignored=BERT_BUFFERS,
     stack="encoder",
     verified="forward pass",
     reference="transformers/models/deberta/modeling_deberta.py, v5.23",
@@ -174,14 +174,14 @@ DEBERTA_V2 = FamilySpec(
                 "attention.self.query_proj": Group.Q,
                 "attention.self.key_proj": Group.K,
                 "attention.self.value_proj": Group.V,
-                **_OUTPUTS,
+                **OUTPUTS,
             },
         ),
         *_EMBEDDINGS,
         matrix("{prefix}encoder.rel_embeddings.weight", Group.POSITION),
         matrix("cls.predictions.decoder.weight", Group.UNEMBEDDING),
     ),
-    ignored=_BERT_BUFFERS,
+    ignored=BERT_BUFFERS,
     stack="encoder",
     verified="modules",
     formula=("the prefix module., of DataParallel",),

@@ -41,9 +41,13 @@ LLAMA_BUFFERS = buffers(
 _HEAD_NORM = "{prefix}layers.{layer}.self_attn.q_norm.weight"
 _FUSED_GATE = matrix("{prefix}layers.{layer}.mlp.gate_up_proj.weight", Group.M1, layout="gate_then_up")
 
+# Of Command R+ (cohere) the gains of the norms of queries and keys, one row a head, are in no group.
 LLAMA = FamilySpec(
     name="llama",
-    model_types=("llama",),
+    model_types=(
+        *("llama", "olmo", "ministral", "ministral3", "seed_oss", "ernie4_5"),
+        *("hunyuan_v1_dense", "helium", "hyperclovax", "cohere"),
+    ),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
@@ -74,7 +78,7 @@ QWEN2 = FamilySpec(
 
 QWEN3 = FamilySpec(
     name="qwen3",
-    model_types=("qwen3",),
+    model_types=("qwen3", "exaone4"),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
@@ -95,7 +99,7 @@ GEMMA = FamilySpec(
 
 GEMMA2 = FamilySpec(
     name="gemma2",
-    model_types=("gemma2",),
+    model_types=("gemma2", "vaultgemma"),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
@@ -142,7 +146,7 @@ STABLELM = FamilySpec(
 
 OLMO2 = FamilySpec(
     name="olmo2",
-    model_types=("olmo2",),
+    model_types=("olmo2", "olmo3"),
     prefixes=PREFIXES,
     patterns=_LLAMA,
     ignored=LLAMA_BUFFERS,
@@ -200,7 +204,7 @@ PHI3 = FamilySpec(
 # gate_up_proj is [G; M1].
 GLM4 = FamilySpec(
     name="glm4",
-    model_types=("glm4",),
+    model_types=("glm4", "glm"),
     prefixes=PREFIXES,
     patterns=(
         *linears("{prefix}layers.{layer}.", {**ATTENTION, "mlp.down_proj": Group.M2}),

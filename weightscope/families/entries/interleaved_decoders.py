@@ -30,6 +30,27 @@ GPT_NEOX = FamilySpec(
     reference="transformers/models/gpt_neox/modeling_gpt_neox.py, v5.23",
 )
 
+# GPT-NeoX under another prefix.
+GPT_NEOX_JAPANESE = FamilySpec(
+    name="gpt_neox_japanese",
+    model_types=("gpt_neox_japanese",),
+    prefixes=("gpt_neox_japanese.", ""),
+    patterns=(
+        matrix(
+            "{prefix}layers.{layer}.attention.query_key_value.weight",
+            Group.QKV,
+            layout="interleaved_by_head",
+        ),
+        *linears("{prefix}layers.{layer}.", {"attention.dense": Group.O, **_FEED_FORWARD}),
+        matrix("{prefix}embed_in.weight", Group.EMBEDDING),
+        matrix("embed_out.weight", Group.UNEMBEDDING),
+    ),
+    ignored=buffers("{prefix}layers.{layer}.attention.", "rotary_emb.inv_freq", reason=FREQUENCIES),
+    # A multiple of the model's dimension is stated instead, intermediate_multiple_size.
+    verified="forward pass",
+    reference="transformers/models/gpt_neox_japanese/modeling_gpt_neox_japanese.py, v5.23",
+)
+
 BLOOM = FamilySpec(
     name="bloom",
     model_types=("bloom",),

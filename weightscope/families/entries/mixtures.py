@@ -38,10 +38,11 @@ _ONE_WIDTH = {"expert_dimension": "intermediate_size"}
 # On disk w1 is the gate, w3 the up and w2 the down projection.
 MIXTRAL = FamilySpec(
     name="mixtral",
-    model_types=("mixtral",),
+    model_types=("mixtral", "phimoe", "minimax_m2"),
     prefixes=PREFIXES,
     patterns=(
-        *linears(_LAYER, {**ATTENTION, "block_sparse_moe.gate": Group.ROUTER, "mlp.gate": Group.ROUTER}),
+        *linears(_LAYER, ATTENTION),
+        *linears(_LAYER, dict.fromkeys(("block_sparse_moe.gate", "mlp.gate", "mlp.router"), Group.ROUTER)),
         *linears(
             _LAYER + "block_sparse_moe.experts.{expert}.",
             {"w1": Group.G, "w3": Group.M1, "w2": Group.M2},
@@ -52,7 +53,7 @@ MIXTRAL = FamilySpec(
     ignored=LLAMA_BUFFERS,
     config_keys=_ONE_WIDTH,
     verified="forward pass",
-    reference="transformers/models/mixtral/modeling_mixtral.py, v5.23",
+    reference="transformers/models/mixtral/modeling_mixtral.py, phimoe, minimax_m2, v5.23",
 )
 
 QWEN2_MOE = FamilySpec(

@@ -1,6 +1,6 @@
 """Decoders whose feed-forward part has two matrices, with Q, K and V apart or one after another."""
 
-from weightscope.families.entries.shorthand import FREQUENCIES, MASK, buffers, linears, matrix
+from weightscope.families.entries.shorthand import FREQUENCIES, MASK, SINES, buffers, linears, matrix
 from weightscope.families.spec import FamilySpec, Group
 
 _ENDS = (
@@ -8,6 +8,7 @@ _ENDS = (
     matrix("lm_head.weight", Group.UNEMBEDDING),
 )
 _Q_K_V = {"self_attn.q_proj": Group.Q, "self_attn.k_proj": Group.K, "self_attn.v_proj": Group.V}
+_OPT_LAYER = {**_Q_K_V, "self_attn.out_proj": Group.O, "fc1": Group.M1, "fc2": Group.M2}
 _ROTARY = buffers("{prefix}layers.{layer}.self_attn.", "rotary_emb.inv_freq", reason=FREQUENCIES)
 
 PHI = FamilySpec(
@@ -60,7 +61,7 @@ MIXFORMER = FamilySpec(
 # No gate: up_proj is the first matrix.
 NEMOTRON = FamilySpec(
     name="nemotron",
-    model_types=("nemotron",),
+    model_types=("nemotron", "arcee", "apertus"),
     prefixes=("model.", "transformer.", ""),
     patterns=(
         *linears(
@@ -91,6 +92,60 @@ STARCODER2 = FamilySpec(
     reference="transformers/models/starcoder2/modeling_starcoder2.py, v5.23",
 )
 
+# OPT's layers, without its prefix.
+XGLM = FamilySpec(
+    name="xglm",
+    model_types=("xglm",),
+    prefixes=("model.", ""),
+    patterns=(
+        *linears("{prefix}layers.{layer}.", _OPT_LAYER),
+        *_ENDS,
+    ),
+    ignored=buffers("{prefix}", "embed_positions.weights", reason=SINES),
+    config_keys={"heads": "attention_heads"},
+    verified="modules",
+    reference="transformers/models/xglm/modeling_xglm.py, v5.23",
+)
+
+BIOGPT = FamilySpec(
+    name="biogpt",
+    model_types=("biogpt",),
+    prefixes=("biogpt.", ""),
+    patterns=(
+        *linears("{prefix}layers.{layer}.", _OPT_LAYER),
+        matrix("{prefix}embed_positions.weight", Group.POSITION),
+        matrix("{prefix}embed_tokens.weight", Group.EMBEDDING),
+        matrix("output_projection.weight", Group.UNEMBEDDING),
+    ),
+    verified="modules",
+    reference="transformers/models/biogpt/modeling_biogpt.py, v5.23",
+)
+
+# The feed-forward part is an nn.Sequential, whose numbers are its modules'.
+CTRL = FamilySpec(
+    name="ctrl",
+    model_types=("ctrl",),
+    prefixes=("transformer.", ""),
+    patterns=(
+        *linears(
+            "{prefix}h.{layer}.",
+            {
+                "multi_head_attention.Wq": Group.Q,
+                "multi_head_attention.Wk": Group.K,
+                "multi_head_attention.Wv": Group.V,
+                "multi_head_attention.dense": Group.O,
+                "ffn.0": Group.M1,
+                "ffn.2": Group.M2,
+            },
+        ),
+        matrix("{prefix}w.weight", Group.EMBEDDING),
+        matrix("lm_head.weight", Group.UNEMBEDDING),
+    ),
+    config_keys={"feed_forward_dimension": "dff"},
+    verified="modules",
+    reference="transformers/models/ctrl/modeling_ctrl.py, v5.23",
+)
+
 # project_in and project_out, where the embedding is narrower than the model, are in no group.
 OPT = FamilySpec(
     name="opt",
@@ -99,7 +154,7 @@ OPT = FamilySpec(
     patterns=(
         *linears(
             "{prefix}layers.{layer}.",
-            {**_Q_K_V, "self_attn.out_proj": Group.O, "fc1": Group.M1, "fc2": Group.M2},
+            _OPT_LAYER,
         ),
         matrix("{prefix}embed_positions.weight", Group.POSITION),
         *_ENDS,

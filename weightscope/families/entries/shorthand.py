@@ -8,6 +8,7 @@ from weightscope.families.spec import SIZES, Group, IgnoredPattern, MatrixPatter
 MASK = "causal mask kept as a buffer"
 POSITION_IDS = "position ids kept as a buffer"
 FREQUENCIES = "rotary frequencies"
+SINES = "positions as sines, kept as a buffer"
 
 # Where transformers keeps the sizes of a tower: its names of today.
 _USUAL = {

@@ -31,45 +31,40 @@ def _text_tower(container: str) -> tuple[MatrixPattern, ...]:
     )
 
 
-# The Hub's names, then those that transformers 5 has in memory. The position table is (1, rows, width).
+VIT_ATTENTION = {
+    "attention.attention.query": Group.Q,
+    "attention.attention.key": Group.K,
+    "attention.attention.value": Group.V,
+    "attention.output.dense": Group.O,
+}
+VIT_LAYER = {**VIT_ATTENTION, "intermediate.dense": Group.M1, "output.dense": Group.M2}
+NEW_ATTENTION = {f"attention.{name}_proj": Group(name.upper()) for name in "qkvo"}
+NEW_LAYER = {**NEW_ATTENTION, "mlp.fc1": Group.M1, "mlp.fc2": Group.M2}
+# The Hub's names, then those that transformers 5 has in memory.
+VIT_LAYERS = (
+    *linears("{prefix}encoder.layer.{layer}.", VIT_LAYER),
+    *linears("{prefix}layers.{layer}.", NEW_LAYER),
+)
+
+# The position table is (1, rows, width).
 VIT = FamilySpec(
     name="vit",
-    model_types=("vit",),
-    prefixes=("vit.", ""),
+    model_types=("vit", "deit", "vit_msn"),
+    prefixes=("vit.", "deit.", ""),
     patterns=(
-        *linears(
-            "{prefix}encoder.layer.{layer}.",
-            {
-                "attention.attention.query": Group.Q,
-                "attention.attention.key": Group.K,
-                "attention.attention.value": Group.V,
-                "attention.output.dense": Group.O,
-                "intermediate.dense": Group.M1,
-                "output.dense": Group.M2,
-            },
-        ),
-        *linears(
-            "{prefix}layers.{layer}.",
-            {
-                "attention.q_proj": Group.Q,
-                "attention.k_proj": Group.K,
-                "attention.v_proj": Group.V,
-                "attention.o_proj": Group.O,
-                "mlp.fc1": Group.M1,
-                "mlp.fc2": Group.M2,
-            },
-        ),
+        *VIT_LAYERS,
         matrix("{prefix}embeddings.patch_embeddings.projection.weight", Group.CONV),
         matrix("{prefix}embeddings.position_embeddings", Group.POSITION),
     ),
     stack="vision",
     verified="modules",
-    reference="transformers/models/vit/modeling_vit.py and conversion_mapping.py, v5.23",
+    reference="transformers/models/vit/modeling_vit.py, deit, vit_msn and conversion_mapping.py, v5.23",
 )
 
+# SigLIP has the same names, and heads of its own behind the towers, which are in no group.
 CLIP = FamilySpec(
     name="clip",
-    model_types=("clip",),
+    model_types=("clip", "siglip", "siglip2"),
     patterns=(*_text_tower("text_model."), *vision_tower("vision_model.")),
     ignored=(
         *buffers("text_model.embeddings.", "position_ids", reason=POSITION_IDS),
@@ -84,7 +79,7 @@ CLIP = FamilySpec(
 # Saved alone: the Hub's files have the tower's prefix, those of transformers 5 have none.
 CLIP_TEXT = FamilySpec(
     name="clip_text",
-    model_types=("clip_text_model",),
+    model_types=("clip_text_model", "siglip_text_model"),
     prefixes=("text_model.", ""),
     patterns=_text_tower("{prefix}"),
     ignored=buffers("{prefix}embeddings.", "position_ids", reason=POSITION_IDS),
@@ -95,7 +90,7 @@ CLIP_TEXT = FamilySpec(
 
 CLIP_VISION = FamilySpec(
     name="clip_vision",
-    model_types=("clip_vision_model",),
+    model_types=("clip_vision_model", "siglip_vision_model"),
     prefixes=("vision_model.", ""),
     patterns=vision_tower("{prefix}"),
     ignored=buffers("{prefix}embeddings.", "position_ids", reason=POSITION_IDS),
