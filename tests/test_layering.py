@@ -16,8 +16,8 @@ _FOLDERS = {
     "source safetensors digests same local memory pickled local_source patience transport remote ranges "
     "download hub_errors hub repository hub_source quantized stream",
     "families.entries": "shorthand encoders bert_names vision image_encoders speech gated_decoders "
-    "image_text gpt2_names interleaved_decoders mixtures sparse_decoders hybrids plain_decoders "
-    "encoder_decoders long_inputs composed remote_decoders state_space",
+    "image_text gpt2_names interleaved_decoders mixtures latent_decoders sparse_decoders hybrids "
+    "plain_decoders encoder_decoders long_inputs composed remote_decoders state_space",
     "families": "verification registry family_text sizes matching family_file copies guess_torch guess "
     "refine matrix places experts split duplicates assign agreement draft user_family mixture strangers "
     "stated wholeness remarks judgement detect select gather",

@@ -57,18 +57,26 @@ def _compiled(template: str) -> re.Pattern[str]:
     return re.compile(regex)
 
 
+@lru_cache(maxsize=256)  # the registry twice over
+def _candidates(
+    patterns: tuple[MatrixPattern | IgnoredPattern, ...], prefixes: tuple[str, ...]
+) -> dict[str, list[tuple[str, MatrixPattern | IgnoredPattern]]]:
+    """Every template with each prefix, by its text with `#` for numbers; shared, hence not to be changed."""
+    candidates: dict[str, list[tuple[str, MatrixPattern | IgnoredPattern]]] = {}
+    for pattern in patterns:
+        for prefix in prefixes if "{prefix}" in pattern.template else ("",):
+            text = pattern.template.replace("{prefix}", prefix)
+            key = NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
+            candidates.setdefault(key, []).append((text, pattern))
+    return candidates
+
+
 class NameMatcher:
     """All templates of a family; finds the one a name belongs to in constant time."""
 
     def __init__(self, spec: FamilySpec) -> None:
-        self._candidates: dict[str, list[tuple[str, MatrixPattern | IgnoredPattern]]] = {}
+        self._candidates = _candidates((*spec.patterns, *spec.ignored), tuple(spec.prefixes))
         self._first_layer = spec.first_layer
-        patterns: list[MatrixPattern | IgnoredPattern] = [*spec.patterns, *spec.ignored]
-        for pattern in patterns:
-            for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
-                text = pattern.template.replace("{prefix}", prefix)
-                key = NUMBER.sub("#", text.replace("{layer}", "0").replace("{expert}", "0"))
-                self._candidates.setdefault(key, []).append((text, pattern))
 
     def match(self, name: str) -> Match | None:
         """What the name means, or None; of several templates the first decides."""
@@ -88,6 +96,6 @@ class NameMatcher:
                     continue
                 yield Match(
                     pattern=pattern,
-                    layer=None if getattr(pattern, "outside", False) else layer,
+                    layer=None if isinstance(pattern, MatrixPattern) and pattern.outside else layer,
                     expert=int(numbers["expert"]) if numbers.get("expert") else None,
                 )
