@@ -7,12 +7,13 @@ import torch
 import transformers as hf
 
 import weightscope
+from tests.factories import write_checkpoint
 from tests.parity import probe
 from tests.parity.mixtures import computed, part, roles
 from tests.parity.models import HEADS, HIDDEN, build
 from tests.parity.more_mixtures import LINEAR_ATTENTION, MORE_MIXTURES
 from tests.parity.more_text_cases import WIDE_HEADS
-from tests.parity.test_mixtures import inputs
+from tests.parity.test_mixtures import further_tokens, inputs
 
 
 def assert_computes(checkpoint, activation, layer, expert, module):
@@ -117,4 +118,15 @@ def test_the_tower_of_vision_beside_a_hybrid(tmp_path, stem):
         assert torch.equal(
             checkpoint.matrix(stack="decoder", layer=2, group="K"), last.self_attn.k_proj.weight
         )
+        assert checkpoint.notes == ()
+
+
+def test_the_block_of_further_tokens_is_apart(tmp_path):
+    model = build(MORE_MIXTURES["glm4_moe"])
+    tensors, further = further_tokens(model)
+    folder = write_checkpoint(tmp_path, {**tensors, **further}, model.config.to_dict())
+    with weightscope.open_checkpoint(folder) as checkpoint:
+        of_layers = {m.parameter for m in checkpoint.matrices if m.stack == "mtp" and m.group != "QKV"}
+        assert of_layers == {n for n, tensor in further.items() if tensor.dim() >= 2}
+        assert {m.layer for m in checkpoint.matrices if m.stack == "decoder"} == {0, 1, 2}
         assert checkpoint.notes == ()

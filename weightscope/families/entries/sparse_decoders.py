@@ -49,6 +49,7 @@ GLM4_MOE = FamilySpec(
         ),
     ),
     stack_beyond="mtp",
+    beyond="{prefix}layers.{layer}.eh_proj.weight",
     verified="forward pass",
     reference="transformers/models/glm4_moe/modeling_glm4_moe.py and dots1, v5.23; the block of further "
     "tokens as in deepseek_v3",
