@@ -13,7 +13,7 @@ from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS, Reading
 from weightscope.checkpoints.same import same_bytes
 from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
-from weightscope.counting import counted
+from weightscope.counting import counted, listed
 from weightscope.errors import FamilyMismatch, SelectionError
 from weightscope.families.agreement import check_heads, check_widths
 from weightscope.families.assign import Assignment, Skipped, assign
@@ -140,6 +140,8 @@ class Checkpoint:
         """
         if "group" in key:
             key["group"] = parse_groups([key["group"]])[0]
+        if "expert" in key:
+            key["expert"] = str(key["expert"])
         found = [m for m in self.matrices if all(getattr(m, name) == value for name, value in key.items())]
         if len(found) == 1:
             return found[0]
@@ -148,8 +150,23 @@ class Checkpoint:
         raise SelectionError(
             f"The matrix with {asked} was asked for.",
             f"{what}; the checkpoint has {counted(len(self.matrices), 'matrix', 'matrices')}.",
-            "Give stack, layer, attention_kind, group, expert or parameter; .matrices lists them all.",
+            f"{self._nearby(key)}.matrices lists them all.",
         )
+
+    def _nearby(self, key: Mapping[str, Any]) -> str:
+        """For a sentence on what a key might be: where all others fit, the values that this one has."""
+        for name in key:
+            others = {other: value for other, value in key.items() if other != name}
+            values = {
+                getattr(matrix, name): None
+                for matrix in self.matrices
+                if all(getattr(matrix, other) == value for other, value in others.items())
+            }
+            if values and key[name] not in values and len(key) > 1:
+                some = [str(value) for value in values]
+                shown = listed(some) if len(some) < 8 else f"{some[0]} to {some[-1]}"
+                return f"With the rest of it, {name} is {shown}; "
+        return "Give stack, layer, attention_kind, group, expert or parameter; "
 
     def matrix(self, **key: Any) -> torch.Tensor:
         """One matrix as the model uses it, shape (out_features, in_features), in its stored dtype.

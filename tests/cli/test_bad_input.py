@@ -486,12 +486,12 @@ FAMILIES: dict[str, tuple[object, str, Sequence[str]]] = {
     "two templates for a tensor": (
         {"name": "x", "patterns": [PATTERN, {**PATTERN, "group": "G"}]},
         "FamilyMismatch",
-        ["'h.0.mlp.c_fc.weight'", "'h.{layer}.mlp.c_fc.weight' (M1)", "(G)"],
+        ["'h.0.mlp.c_fc.weight'", "'h.{layer}.mlp.c_fc.weight' (M1, transposed)", "(G"],
     ),
     "a template of one layer": (
-        {"name": "x", "patterns": [PATTERN, {"template": "h.1.mlp.c_fc.weight", "group": "G"}]},
-        "UnknownFamily",
-        ["'h.1.mlp.c_fc.weight'", "The number 1", "Write {layer}"],
+        {"name": "x", "patterns": [PATTERN, {"template": "h.1.mlp.c_proj.weight", "group": "M2"}]},
+        "FamilyMismatch",
+        ["'h.1.mlp.c_proj.weight'", "The number in it", "'h.0.mlp.c_proj.weight'", "Write {layer}"],
     ),
     "a key twice": ("name: x\nname: y\npatterns: []\n", "UnknownFamily", ["'name' stands twice"]),
     "no patterns": ({"name": "x"}, "UnknownFamily", ["patterns"]),

@@ -157,7 +157,7 @@ def test_what_is_not_guessed_is_said(tmp_path):
     tensors = {**llama_tensors(), "model.layers.0.extra.weight": torch.randn(3, 4)}
     with opened(tmp_path, tensors, {"model_type": "new"}) as checkpoint:
         assert (
-            "No role was guessed for 1 tensors, such as 'model.layers.0.extra.weight'" in checkpoint.notes[-1]
+            "No role was guessed for 1 tensor, such as 'model.layers.0.extra.weight'" in checkpoint.notes[-1]
         )
 
 

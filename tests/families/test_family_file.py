@@ -48,10 +48,6 @@ BAD = {
     "a stack that is no name": ({**GOOD, "stack": "../../x"}, "stack '../../x'"),
     "a name of a page": ({**GOOD, "name": "x" * 61}, "at most 60"),
     "one template twice": ({**GOOD, "patterns": GOOD["patterns"] * 2}, "there twice"),
-    "a template of one layer": (
-        {**GOOD, "patterns": [{**GOOD["patterns"][0], "template": "h.3.mlp.c_fc.weight"}]},
-        r"number 3 .* one layer.*Write \{layer\}",
-    ),
     "a key twice": ("name: x\npatterns: []\nname: y\n", "'name' stands twice in the mapping of line 1"),
     "a key of a pattern twice": (
         "name: x\npatterns:\n- template: a\n  group: Q\n  group: K\n",

@@ -32,7 +32,7 @@ def renamed(tensors, old, new):
 def test_renamed_weights_are_refused_and_not_complete(tmp_path, tensors, config, count, lacking):
     folder = write_checkpoint(tmp_path, tensors, config)
     with pytest.raises(
-        FamilyMismatch, match=f"lack {lacking}[.].*Describe them in a family file, or .*--partial"
+        FamilyMismatch, match=f"lack {lacking}[.].*Describe them in a family file, .*--partial"
     ):
         weightscope.inspect(folder)
     with weightscope.open_checkpoint(folder, partial=True) as checkpoint:

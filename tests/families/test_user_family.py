@@ -45,14 +45,22 @@ def test_a_template_that_matches_nothing_is_named_with_the_nearest_name(tmp_path
 
 
 DIFFERENT = {
-    "groups": (MatrixPattern(template="h.{layer}.mlp.c_fc.weight", group=Group.G), "(M1) and", "(G)"),
-    "orientations": (replace(C_FC, transposed=False), "(M1) and", "(M1)"),
+    "groups": (
+        MatrixPattern(template="h.{layer}.mlp.c_fc.weight", group=Group.G),
+        "(M1, transposed) and",
+        "(G)",
+    ),
+    "orientations": (replace(C_FC, transposed=False), "(M1, transposed) and", "(M1)"),
     "layers": (
         replace(C_FC, template="h.0.mlp.c_fc.weight"),
-        "'h.{layer}.mlp.c_fc.weight' (M1) and",
+        "'h.{layer}.mlp.c_fc.weight' (M1, transposed) and",
         "'h.0.",
     ),
-    "a buffer": (IgnoredPattern(template="h.{layer}.mlp.c_fc.weight", reason="x"), "(M1) and", "(ignored)"),
+    "a buffer": (
+        IgnoredPattern(template="h.{layer}.mlp.c_fc.weight", reason="x"),
+        "(M1, transposed) and",
+        "(ignored)",
+    ),
 }
 
 

@@ -143,7 +143,7 @@ def test_the_block_of_further_tokens_is_apart(tmp_path, stated):
 @pytest.mark.parametrize(
     ("stated", "gone", "found"),
     [
-        (2, "no tensor", "config.json states 2 layers of the decoder, and the tensors have 3"),
+        (2, "no tensor", "config.json states 2 layers of stack .decoder., and the tensors have 3"),
         (4, "no tensor", "Layer 3 is missing: config.json states 4 layers of stack 'decoder'"),
         (3, "eh_proj", "config.json states 3 layers, and the tensors have 4"),
     ],

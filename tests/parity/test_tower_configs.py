@@ -1,6 +1,7 @@
 """What config.json says of several stacks: each is held to its own heads and depth, and to nobody else's."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -97,12 +98,12 @@ def test_cross_attention_that_contradicts_itself(tmp_path):
         ("bart_with_head", changed(num_hidden_layers=3), []),
         ("bart_decoder", changed(encoder_layers=9), []),
         ("bart_decoder", changed(decoder_layers=9), ["Layers 2-8 are missing"]),
-        ("t5_with_head", changed(num_layers=2), ["states 2 layers of the encoder, and the tensors have 3"]),
+        ("t5_with_head", changed(num_layers=2), ["2 layers of stack .encoder., and the tensors have 3"]),
         ("t5_with_head", without("num_decoder_layers"), ["states 3 layers of stack 'decoder'"]),
         ("clip_with_head", nested("vision_config", num_hidden_layers=3), ["3 layers of stack 'vision'"]),
-        ("clip_with_head", nested("text_config", num_hidden_layers=2), ["2 layers of the text"]),
+        ("clip_with_head", nested("text_config", num_hidden_layers=2), ["2 layers of stack .text."]),
         ("gemma3_vision_bare", nested("vision_config", num_hidden_layers=3), ["3 layers of stack 'vision'"]),
-        ("gemma3_vision_bare", nested("text_config", num_hidden_layers=2), ["2 layers of the decoder"]),
+        ("gemma3_vision_bare", nested("text_config", num_hidden_layers=2), ["2 layers of stack .decoder."]),
     ],
 )  # fmt: skip
 def test_depths_that_contradict_a_tower_are_said(tmp_path, name, config, notes):
@@ -113,4 +114,4 @@ def test_depths_that_contradict_a_tower_are_said(tmp_path, name, config, notes):
     with weightscope.open_checkpoint(folder, partial=True) as checkpoint:
         assert len(checkpoint.notes) == len(notes)
         for found, expected in zip(checkpoint.notes, notes, strict=True):
-            assert expected in found
+            assert re.search(expected, found)

@@ -13,6 +13,8 @@ from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import FEED_FORWARD_GROUPS, Group
 
 _Block = dict[Group, Matrix]
+_INPUTS = (Group.QKV, Group.Q, Group.K, Group.V, Group.Q_A, Group.KV_A)
+_OUTPUTS = (Group.O, Group.M2)
 
 
 def check_heads(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> None:
@@ -27,8 +29,9 @@ def check_heads(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> Non
         FamilyMismatch: Q, K, V and O cannot have the heads that config.json states.
     """
     for (stack, _, _), block in _attentions(assignment).items():
-        if problem := _head_problem(block, sizes.get(stack, ConfigSizes()).head_counts):
-            matrix = next(block[group] for group in (Group.Q, Group.K, Group.V) if group in block)
+        counts = sizes.get(stack, ConfigSizes()).head_counts
+        if problem := _head_problem(block, counts) or _latent_problem(block):
+            matrix = next(iter(block.values()))
             raise FamilyMismatch(
                 f"The attention of layer {matrix.layer} was read as family {assignment.family.name!r}, "
                 f"{matrix.parameter!r} first.",
@@ -38,7 +41,10 @@ def check_heads(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> Non
 
 
 def check_widths(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> None:
-    """Refuse blocks that read another width than the config states, or whose parts do not meet.
+    """Refuse blocks that read or write another width than the model has, or whose parts do not meet.
+
+    A weight that is stored the other way round is found here unless it is square. The width is the config's;
+    where it states none, what the layer's attention reads.
 
     Args:
         assignment: What each tensor is.
@@ -47,17 +53,28 @@ def check_widths(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> No
     Raises:
         FamilyMismatch: It names a matrix and both sizes.
     """
-    for block in _blocks(assignment):
-        width = sizes.get(next(iter(block.values())).stack, ConfigSizes()).model_dimension
-        inputs = (Group.QKV, Group.Q, Group.K, Group.V, Group.Q_A, Group.KV_A)
-        reading = [block[group] for group in inputs if group in block]
-        for matrix in reading:
-            if width is not None and matrix.shape[1] != width:
-                raise FamilyMismatch(
-                    f"{matrix.parameter!r} was read as {matrix.group} of family {assignment.family.name!r}.",
-                    f"It has {matrix.shape[1]} columns, and the config states a model dimension of {width}.",
-                    "Correct config.json, or pass another family with --family.",
-                )
+    reading: dict[tuple[str, int], Matrix] = {}
+    for matrix in assignment.matrices:
+        if matrix.layer is not None and matrix.group in _INPUTS and matrix.attention_kind != "cross":
+            reading.setdefault((matrix.stack, matrix.layer), matrix)
+    for matrix in assignment.matrices:
+        facing = None if matrix.layer is None else _facing(matrix)
+        if facing is None:
+            continue
+        size, side = facing
+        width = sizes.get(matrix.stack, ConfigSizes()).model_dimension
+        first = reading.get((matrix.stack, matrix.layer or 0))
+        if width is not None and size != width:
+            said = f"the config states a model dimension of {width}."
+        elif width is None and first is not None and size != first.shape[1]:
+            said = f"{first.parameter!r} in the same layer reads {first.shape[1]} features."
+        else:
+            continue
+        raise FamilyMismatch(
+            f"{matrix.parameter!r} was read as {matrix.group} of family {assignment.family.name!r}.",
+            f"It has {size} {side}, and {said}",
+            "Correct config.json, or pass another family with --family.",
+        )
     for block in _feed_forwards(assignment):
         if problem := _feed_forward_problem(block):
             raise FamilyMismatch(
@@ -66,6 +83,28 @@ def check_widths(assignment: Assignment, sizes: Mapping[str, ConfigSizes]) -> No
                 problem,
                 "Check that the checkpoint is whole, or pass another family with --family.",
             )
+
+
+def _facing(matrix: Matrix) -> tuple[int, str] | None:
+    """The size of a matrix that is the model's width, and which side it is; None if neither is."""
+    rows, columns = matrix.shape
+    if matrix.group in _OUTPUTS:
+        return rows, "rows"
+    cross = matrix.attention_kind == "cross"  # its keys and values are made of another model's output
+    if matrix.group in ((Group.Q,) if cross else (*_INPUTS, Group.M1, Group.G)):
+        return columns, "columns"
+    return None
+
+
+def _latent_problem(block: _Block) -> str:
+    """What of latent attention's factors does not meet; empty if all do."""
+    for second, first in ((Group.Q_B, Group.Q_A), (Group.K_B, Group.KV_A), (Group.V_B, Group.KV_A)):
+        if first in block and second in block and block[second].shape[1] != block[first].shape[0]:
+            return (
+                f"{second}, {block[second].parameter!r}, reads {block[second].shape[1]} features, and "
+                f"{first} has {block[first].shape[0]} rows."
+            )
+    return ""
 
 
 def _feed_forward_problem(block: _Block) -> str:

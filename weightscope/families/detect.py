@@ -1,11 +1,12 @@
 """Which family a checkpoint belongs to."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as brief  # a config is somebody else's text, of any length
 from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
+from weightscope.counting import counted, listed
 from weightscope.errors import FamilyMismatch
 from weightscope.families.agreement import check_heads, fits_together
 from weightscope.families.assign import assign
@@ -60,11 +61,10 @@ def detect_family(
         fullest = max(of_this_type, key=lambda spec: len(_places_found(index, spec)))
         if _places_found(index, fullest):
             return Detection(spec=fullest)
-        return _unknown(
-            index, f"config.json says {brief(model_type)}, but no tensor has that family's names."
-        )
+        why = f"config.json says {brief(model_type)}, but no tensor has that family's names."
+        return _unknown(index, why, _hint(index, config))
     if isinstance(model_type, str) and model_type:
-        return _unknown(index, f"The model_type {brief(model_type)} is not registered.")
+        return _unknown(index, f"The model_type {brief(model_type)} is not registered.", _hint(index, config))
     if (best := _best_by_name(index, config)) is not None:
         note = () if has_config is False else ("config.json has no model_type: names decided the family.",)
         return Detection(spec=best, notes=note)
@@ -87,7 +87,7 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
     most = max((len(found[spec.name]) for spec in whole), default=0)
     named = [spec for spec in whole if len(found[spec.name]) == most]
     if len(named) < 2:
-        return next(iter(named), None)
+        return next(iter(named), None)  # whether its matrices fit together is checked with all the others
     meanings: dict[str, frozenset[object]] = {}
     unlike: dict[str, str] = {}
     for spec in named:
@@ -106,7 +106,7 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
         _check_mixture(every, [spec for spec in named if spec.name in meanings])
         raise FamilyMismatch(
             _SOUGHT,
-            f"They are those of the families {_listed(meanings)}, which store different things in them, and "
+            f"They are those of the families {listed(meanings)}, which store different things in them, and "
             "the shapes fit all.",
             "Say which one it is with --family, or put its config.json beside the weights.",
         )
@@ -114,7 +114,7 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
         reasons = dict.fromkeys(unlike.values())
         raise FamilyMismatch(
             _SOUGHT,
-            f"They are those of the families {_listed(unlike)}, and the checkpoint can be read as none of "
+            f"They are those of the families {listed(unlike)}, and the checkpoint can be read as none of "
             f"them: {' '.join(reasons)}",
             "Put its config.json beside the weights, or say which one it is with --family.",
         )
@@ -138,11 +138,6 @@ def _check_mixture(index: TensorIndex, named: Sequence[FamilySpec]) -> None:
         raise errors[0]
 
 
-def _listed(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def _one_layer(index: TensorIndex) -> TensorIndex:
     """The first tensor of those whose names differ in their first number only: what tells families apart."""
     first: dict[str, TensorInfo] = {}
@@ -151,17 +146,29 @@ def _one_layer(index: TensorIndex) -> TensorIndex:
     return TensorIndex({info.name: info for info in first.values()})
 
 
-def _unknown(index: TensorIndex, why: str) -> Detection:
+def _hint(index: TensorIndex, config: Mapping[str, Any]) -> str:
+    """Which family has these names: others may store other things under them, hence it only is a hint."""
+    try:
+        best = _best_by_name(index, config)
+    except FamilyMismatch:
+        return ""
+    return (
+        f" The names are those of family {best.name!r}: --family {best.name} reads them so." if best else ""
+    )
+
+
+def _unknown(index: TensorIndex, why: str, hint: str = "") -> Detection:
     spec, doubts = refined(guess_family(index), index)
     guesses = tuple(dict.fromkeys(map(_guessed, spec.patterns)))
     matcher = NameMatcher(spec)
     mute = [name for name, info in index.items() if len(info.shape) == 2 and not matcher.match(name)]
-    unguessed = (
-        (f"No role was guessed for {len(mute)} tensors, such as {mute[0]!r}: group other.",) if mute else ()
-    )
+    notes = [f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.{hint}", *doubts]
+    if mute:
+        tensors = counted(len(mute), "tensor")
+        notes.append(f"No role was guessed for {tensors}, such as {mute[0]!r}: group other.")
     return Detection(
         spec=spec,
-        notes=(f"{why} Roles were guessed from names and shapes, family {UNKNOWN!r}.", *doubts, *unguessed),
+        notes=tuple(notes),
         guesses=guesses,
     )
 

@@ -9,6 +9,7 @@ from weightscope.errors import FamilyMismatch
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matching import Match
 from weightscope.families.matrix import Matrix
+from weightscope.families.registry import FAMILIES
 from weightscope.families.spec import FamilySpec, Group
 from weightscope.families.split import unmatched
 
@@ -51,7 +52,9 @@ def without_duplicates(
                 f"The tensors were given their roles by family {spec.name!r}.",
                 f"Both {first.parameter!r} and {matrix.parameter!r} are {matrix.group}{where}, and not the "
                 "same weights.",
-                "Remove one of them, or describe the checkpoint in a family file and pass it with --family.",
+                "Remove one of them, or describe the checkpoint in a family file and pass it with --family."
+                if spec in FAMILIES.values()
+                else "Correct the family file: one of the two has another role.",
             )
     used = {part.tensor.name for matrix in settled for part in matrix.slices}
     return settled, {name: owner for name, owner in copies.items() if name not in used}

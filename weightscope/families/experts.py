@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from weightscope.checkpoints.header import TensorInfo, piece_of
 from weightscope.counting import counted
@@ -51,8 +51,10 @@ def experts_of(info: TensorInfo, family: str, *, stated: int | None, routed: int
     )
 
 
-def check_experts(matrices: Iterable[Matrix], family: str, *, stated: int | None) -> None:
-    """Refuse a layer with more experts than the config states; whether all are there is `wholeness.py`'s.
+def check_experts(matrices: Sequence[Matrix], family: str, *, stated: int | None) -> None:
+    """Refuse a layer with more experts than the config states or its router chooses among.
+
+    Whether all are there is `wholeness.py`'s.
 
     Args:
         matrices: Of a whole checkpoint.
@@ -60,15 +62,40 @@ def check_experts(matrices: Iterable[Matrix], family: str, *, stated: int | None
         stated: How many experts the config says there are.
 
     Raises:
-        FamilyMismatch: There are more.
+        FamilyMismatch: There are more, or router and config contradict each other.
     """
-    for (stack, layer), experts in numbered_experts(matrices).items():
+    routers = {(m.stack, m.layer): m for m in matrices if m.group == Group.ROUTER}
+    widths = {
+        (m.stack, m.layer): m.shape[1] for m in matrices if m.group == Group.M1 and m.expert.isdecimal()
+    }
+    for place, experts in numbered_experts(matrices).items():
+        stack, layer = place
         if stated is not None and len(experts) > stated:
             raise FamilyMismatch(
                 f"The experts of layer {layer} of the {stack} were read as family {family!r}.",
                 f"It has {counted(len(experts), 'expert')}, and the config says {stated}.",
                 "Correct config.json, or pass another family with --family.",
             )
+        if place in routers and (
+            problem := _routed_otherwise(routers[place], experts, widths.get(place), stated)
+        ):
+            raise FamilyMismatch(
+                f"{routers[place].parameter!r} was read as the router of layer {layer} of family {family!r}.",
+                problem,
+                "Check that the checkpoint is whole, or pass another family with --family.",
+            )
+
+
+def _routed_otherwise(router: Matrix, experts: Iterable[int], width: int | None, stated: int | None) -> str:
+    """What of a router contradicts the experts, which are stored one by one; empty if nothing does."""
+    rows, columns = router.shape
+    if stated is not None and rows != stated:
+        return f"It chooses among {rows} experts, and the config says {stated}."
+    if rows <= max(experts):
+        return f"It chooses among {rows} experts, and there is one of number {max(experts)}."
+    if width is not None and columns != width:
+        return f"It reads {columns} features, and the experts read {width}."
+    return ""
 
 
 def numbered_experts(matrices: Iterable[Matrix]) -> dict[tuple[str, int], dict[int, set[Group]]]:

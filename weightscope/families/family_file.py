@@ -6,9 +6,8 @@ from typing import Any
 
 from weightscope.counting import counted
 from weightscope.errors import UnknownFamily
-from weightscope.families.matching import NUMBER
 from weightscope.families.registry import FAMILIES, get_family
-from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, FamilySpec, Group
+from weightscope.families.spec import FamilySpec
 
 _MOST_BYTES = 1_000_000
 _LISTS = ("patterns", "ignored")
@@ -83,22 +82,13 @@ def _strict_loader() -> type[Any]:
 
 
 def _check_patterns(spec: FamilySpec) -> None:
-    """Refuse what was written twice, and a template of one layer: its matrices would be of no layer."""
+    """Refuse what was written twice."""
     for place, pattern in enumerate(spec.patterns):
         if pattern in spec.patterns[:place]:
             raise UnknownFamily(
                 f"The template {pattern.template!r} was given for family {spec.name!r}.",
                 "It is there twice, and says the same both times.",
                 "Take one of them out.",
-            )
-        number = NUMBER.search(pattern.template)
-        in_layers = pattern.group in (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS, Group.ROUTER)
-        if number and in_layers and "{layer}" not in pattern.template:
-            raise UnknownFamily(
-                f"The template {pattern.template!r} was given for family {spec.name!r}.",
-                f"The number {number[0]} in it is that of one layer, and the {pattern.group} of all others "
-                "would have no role.",
-                "Write {layer} in its place; 'weightscope analyze --layers' selects layers.",
             )
 
 

@@ -5,10 +5,11 @@ and V cannot be seen in a name, unless it is that of torch's own attention (`gue
 """
 
 import re
+from typing import Literal
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.families.guess_torch import Role, is_convolution, torch_roles, why_no_matrix
-from weightscope.families.spec import FamilySpec, Group, IgnoredPattern, MatrixPattern
+from weightscope.families.spec import ATTENTION_GROUPS, FamilySpec, Group, IgnoredPattern, MatrixPattern
 
 UNKNOWN = "unknown"
 
@@ -140,7 +141,9 @@ def _role(name: str) -> Role | None:
     for pattern, group in _ROLES:
         if re.search(pattern, path):
             in_layer = group not in (Group.EMBEDDING, Group.POSITION, Group.UNEMBEDDING)
-            kind = "cross" if _CROSS.search(name) else "self"
+            kind: Literal["self", "cross"] = "cross" if _CROSS.search(name) else "self"
+            if group not in ATTENTION_GROUPS:
+                kind = "self"
             return Role(group=group, attention_kind=kind) if in_layer == layered else None
     return None
 

@@ -9,6 +9,7 @@ certain.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.families.spec import Group
@@ -25,7 +26,7 @@ class Role:
 
     group: Group
     """Its group."""
-    attention_kind: str = "self"
+    attention_kind: Literal["self", "cross"] = "self"
     """`self` or `cross`."""
     layout: str | None = None
     """How it splits, where it is fused."""
@@ -47,7 +48,8 @@ def _attention(index: TensorIndex, module: str | None) -> Iterator[tuple[str, Ro
     parent, _, leaf = (module or "").rpartition(".")
     # A decoder layer's second attention has this name; a model's only attention may have it too.
     second = leaf == "multihead_attn" and _has(index, parent, "self_attn.in_proj_weight")
-    kind = "cross" if second or _CROSS.search(module or "") or _reads_two_widths(index, module) else "self"
+    crossing = second or _CROSS.search(module or "") or _reads_two_widths(index, module)
+    kind: Literal["self", "cross"] = "cross" if crossing else "self"
     stack = ""
     in_layer = leaf == "self_attn" or second
     if in_layer and _has(index, parent, "linear1.weight") and _has(index, parent, "linear2.weight"):

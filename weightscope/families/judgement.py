@@ -7,7 +7,8 @@ from typing import Any
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.guess import UNKNOWN
-from weightscope.families.remarks import bare, doubled, no_roles, other_depth, unlike
+from weightscope.families.registry import FAMILIES
+from weightscope.families.remarks import DESCRIBE, bare, doubled, no_roles, other_depth, unlike
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.stated import contradictions
 from weightscope.families.strangers import Strangers, double_roles, empty_roles, strangers
@@ -57,8 +58,10 @@ def judge(
         problem, remedy = missing, "Complete the checkpoint"
     elif contradicting:
         problem, remedy = contradicting[0], "Correct config.json"
+        if spec not in FAMILIES.values():
+            remedy += ", or say under config_keys where it has that size ('' if nowhere)"
     elif strange.names and not strange.instead and not as_asked:
-        problem, remedy = unlike(strange, spec), "Describe them in a family file"
+        problem, remedy = unlike(strange, spec), DESCRIBE
     notes = (
         *((missing,) if missing else other_depth(index, assignment, sizes[spec.stack])),
         *contradicting,
@@ -71,7 +74,7 @@ def judge(
 def _doubts(index: TensorIndex, assignment: Assignment, strange: Strangers) -> Iterator[str]:
     """What of a known family's roles is under other names, nowhere, or there under two names."""
     if strange.names:
-        yield unlike(strange, assignment.family)
+        yield f"{unlike(strange, assignment.family)} They are of group other. {DESCRIBE}."
     else:
         yield from bare(empty_roles(assignment), assignment.family)
         yield from doubled(double_roles(index, assignment), assignment.family)

@@ -37,7 +37,7 @@ NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 def without_wrappers(name: str) -> str:
     """A tensor's name without what torch's and peft's wrappers put before it."""
-    return _WRAPPERS.sub("", name)
+    return _WRAPPERS.sub("", name).replace(".base_layer.", ".")
 
 
 def layer_starts(spec: FamilySpec) -> Iterator[tuple[str, str]]:

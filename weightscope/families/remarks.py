@@ -23,14 +23,17 @@ def other_depth(index: TensorIndex, assignment: Assignment, sizes: ConfigSizes) 
 
 
 def unlike(strange: Strangers, spec: FamilySpec) -> str:
-    """Of matrices in the layers that are most likely what the family misses there."""
+    """Of matrices in the layers that are most likely what the family misses there, as an error's sentence."""
     names, one = strange.names, len(strange.names) == 1
     are = "1 matrix in the layers has a name" if one else f"{len(names)} matrices in the layers have names"
     return (
-        f"{are} that family {spec.name!r} does not know, such as {names[0]!r}: group other. Some of those "
-        f"layers lack {', '.join(strange.empty)}. 'weightscope families draft' begins a family file to "
-        "describe them in."
+        f"{are} that family {spec.name!r} does not know, such as {names[0]!r}, and some of those layers lack "
+        f"{', '.join(strange.empty)}."
     )
+
+
+DESCRIBE = "Describe them in a family file, which 'weightscope families draft' begins"
+"""What to do about such matrices, without a full stop."""
 
 
 def doubled(names: Mapping[str, tuple[str, Group]], spec: FamilySpec) -> Iterator[str]:
@@ -38,7 +41,7 @@ def doubled(names: Mapping[str, tuple[str, Group]], spec: FamilySpec) -> Iterato
     for name, (other, group) in names.items():
         yield (
             f"{name!r} would be {group} by the names of family {other!r}, and family {spec.name!r} has "
-            f"that in the same layer: group other."
+            "that in the same layer: group other."
         )
 
 

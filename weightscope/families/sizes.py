@@ -96,9 +96,8 @@ def read_sizes(config: Mapping[str, Any], spec: FamilySpec, stack: str = "") -> 
     for size, keys in _KEYS.items():
         own = (*_several(of_stack.get(size, ())), *_several(spec.config_keys.get(size, ())))
         candidates = own if size in of_stack or "" in own else (*own, *keys)
-        # bool is an int to Python; a size below 1 is none, nor is one beyond any model.
-        values = (_value(level, key) for level in levels for key in candidates)
-        found[size] = next((v for v in values if type(v) is int and 0 < v <= MOST), None)
+        values = (whole_number(_value(level, key)) for level in levels for key in candidates)
+        found[size] = next((v for v in values if v is not None), None)
     if config.get("pruned_heads"):  # {layer: heads taken out}: no number of heads holds for every layer
         found |= {"heads": None, "kv_heads": None}
     grouped, single = (
@@ -114,6 +113,15 @@ def read_sizes(config: Mapping[str, Any], spec: FamilySpec, stack: str = "") -> 
 
 def _several(keys: str | tuple[str, ...]) -> tuple[str, ...]:
     return (keys,) if isinstance(keys, str) else keys
+
+
+def whole_number(value: Any) -> int | None:
+    """A size, which some tools write as `24.0` or `"24"`; below 1 or beyond any model it is none."""
+    digits = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 12
+    if digits or (type(value) is float and value.is_integer()):
+        value = int(value)
+    # bool is an int to Python
+    return value if type(value) is int and 0 < value <= MOST else None
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -75,7 +75,7 @@ class MatrixPattern:
     """How a fused tensor splits into its parts along out_features: a key of `LAYOUTS`."""
     stack: str = ""
     """`encoder`, `decoder` …; empty for the family's own."""
-    attention_kind: str = "self"
+    attention_kind: Literal["self", "cross"] = "self"
     """`self` or `cross`; ignored outside attention groups."""
     expert: Literal["", "stacked", "shared"] = ""
     """`stacked` where one tensor holds all experts of a layer, one behind the other along its first
@@ -90,6 +90,12 @@ class MatrixPattern:
     def __post_init__(self) -> None:
         """Refuse what could never match."""
         check_template(self.template)
+        if self.group not in list(Group):
+            raise UnknownFamily(
+                f"The group {str(self.group)!r} was given for {self.template!r}.",
+                f"The groups are: {', '.join(Group)}.",
+                "Use one of these.",
+            )
         if self.stack:
             check_word("stack", self.stack)
         if self.expert and "{expert}" in self.template:
@@ -97,6 +103,12 @@ class MatrixPattern:
                 f"The template {self.template!r} was given with 'expert: {self.expert}'.",
                 "Its experts would have two numbers, that of {expert} and this.",
                 "Leave one of them out.",
+            )
+        if self.attention_kind == "cross" and self.group not in ATTENTION_GROUPS:
+            raise UnknownFamily(
+                f"The template {self.template!r} was given as {self.group} with 'attention_kind: cross'.",
+                f"Only attention has a kind: {', '.join(ATTENTION_GROUPS)}.",
+                "Leave it out, or give the group of an attention.",
             )
         if self.layout is not None and self.layout not in LAYOUTS:
             raise UnknownFamily(
@@ -205,6 +217,12 @@ class FamilySpec:
         """Refuse a size or flag that nothing would look up."""
         for template in filter(None, (self.head_norm, self.beyond)):
             check_template(template)
+        if self.first_layer < 0:
+            raise UnknownFamily(
+                f"The first layer {self.first_layer} was given for family {self.name!r}.",
+                "It is the number of the first block in the names, which is 0 or more.",
+                "Correct it, or leave it out.",
+            )
         for what, word in (("family", self.name), ("stack", self.stack), ("stack", self.stack_beyond or "-")):
             check_word(what, word)
         for given, known, what in (

@@ -92,7 +92,7 @@ def _parts(
             f"Tensor {info.name!r} of shape {list(info.shape)} was split as {pattern.layout!r}, which is "
             f"what family {spec.name!r} says.",
             str(error),
-            "Check the head counts in config.json, or pass another family with --family.",
+            f"{_remedy(pattern)}, or pass another family with --family.",
         ) from None
     parts |= {
         Group(part): Slice(tensor=info, transposed=pattern.transposed, rows=rows)
@@ -103,6 +103,11 @@ def _parts(
         if pattern.attention_kind == "cross":  # two inputs: nothing is multiplied by all three
             del parts[Group.QKV]
     return parts
+
+
+def _remedy(pattern: MatrixPattern) -> str:
+    of_heads = pattern.group in ATTENTION_GROUPS
+    return "Check the head counts in config.json" if of_heads else "Check that the weight is whole"
 
 
 def _stacked(split: Mapping[str, Rows]) -> Rows | None:

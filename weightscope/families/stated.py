@@ -3,16 +3,22 @@
 Such a config still makes a correct reading possible. But one of the two is wrong, and nobody can see which.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from weightscope.counting import counted
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
-from weightscope.families.sizes import ConfigSizes
+from weightscope.families.sizes import ConfigSizes, whole_number
 from weightscope.families.spec import FamilySpec, Group
 
 # A stack's own count of layers, or that of its part of the config, comes before the model's.
 _STACK_KEYS = ("{}_layers", "num_{}_layers", "{}_config.num_hidden_layers", "{}_config.num_layers")
+
+
+# Tables of segments or languages, which are embeddings too.
+_OF_FEW = re.compile("type|segment|lang")
 
 
 def stated_layers(
@@ -30,8 +36,8 @@ def stated_layers(
         outer, _, inner = key.format(stack).rpartition(".")
         level = config.get(outer) if outer else config
         count = level.get(inner) if isinstance(level, Mapping) else None
-        if type(count) is int and 0 < count <= 10**9:
-            return count
+        if (number := whole_number(count)) is not None:
+            return number
     if own := spec.config_keys.get("layers"):
         text = config.get("text_config")
         levels = (config, text) if isinstance(text, Mapping) else (config,)
@@ -64,11 +70,12 @@ def contradictions(
     layered = [matrix for matrix in matrices if matrix.layer is not None]
     stacks = list(dict.fromkeys(matrix.stack for matrix in layered))
     for stack in stacks:
-        of = f" of the {stack}" if len(stacks) > 1 else ""
+        of = f" of stack {stack!r}" if len(stacks) > 1 else ""
         own = [matrix for matrix in layered if matrix.stack == stack]
         stated = stated_layers(config, sizes, spec, stack, alone=len(stacks) == 1)
         if stated and (depth := len({matrix.layer for matrix in own})) > stated:
-            found.append(f"config.json states {stated} layers{of}, and the tensors have {depth}.")
+            layers = counted(stated, "layer")
+            found.append(f"config.json states {layers}{of}, and the tensors have {depth}.")
         if stack not in sizes:
             continue
         first = [matrix for matrix in own if matrix.group == Group.M1]
@@ -84,7 +91,13 @@ def contradictions(
             said.query_latent_dim,
             (m for m in own if m.group == Group.Q_A),
         )
-    return (*found, *_too_few_tokens(matrices, sizes))
+        groups = {matrix.group for matrix in own}
+        if said.query_latent_dim and Group.KV_A in groups and Group.Q_A not in groups:
+            found.append(
+                f"config.json states a latent dimension{of} of queries of {said.query_latent_dim}, and no "
+                "layer has Q_A."
+            )
+    return (*found, *_too_few_tokens(matrices, sizes), *_of_no_width(matrices, config, sizes))
 
 
 def _otherwise(what: str, stated: int | None, matrices: Iterable[Matrix]) -> list[str]:
@@ -95,11 +108,38 @@ def _otherwise(what: str, stated: int | None, matrices: Iterable[Matrix]) -> lis
     return [f"config.json states {what} of {stated}, and the tensors have {listed}."]
 
 
+def _of_no_width(
+    matrices: Iterable[Matrix], config: Mapping[str, Any], sizes: Mapping[str, ConfigSizes]
+) -> list[str]:
+    """An embedding may be narrower than the model, and then the config says so under some key."""
+    if not all(own.model_dimension for own in sizes.values()):
+        return []
+    numbers = set(_numbers(config))
+    for matrix in matrices:
+        columns = matrix.shape[1]
+        of_tokens = matrix.group in (Group.EMBEDDING, Group.UNEMBEDDING)
+        if of_tokens and not _OF_FEW.search(matrix.parameter) and columns not in numbers:
+            return [f"{matrix.parameter!r} has {columns} columns, a number that config.json nowhere has."]
+    return []
+
+
+def _numbers(config: Mapping[str, Any], depth: int = 3) -> Iterator[int]:
+    """Every whole number in a config and what is nested in it."""
+    for value in config.values():
+        if isinstance(value, Mapping) and depth:
+            yield from _numbers(value, depth - 1)
+        elif (number := whole_number(value)) is not None:
+            yield number
+
+
 def _too_few_tokens(matrices: Iterable[Matrix], sizes: Mapping[str, ConfigSizes]) -> list[str]:
     """More rows than tokens are common: tables are padded to round numbers."""
     stated = min((own.vocabulary for own in sizes.values() if own.vocabulary), default=0)
-    of_tokens = (Group.EMBEDDING, Group.UNEMBEDDING)  # tied, it may have the name of either
-    tables = [matrix.shape[0] for matrix in matrices if matrix.group in of_tokens]
+    tables = [
+        matrix.shape[0]
+        for matrix in matrices
+        if matrix.group == Group.EMBEDDING and not _OF_FEW.search(matrix.parameter)
+    ]
     if not tables or max(tables) >= stated:
         return []
     return [f"config.json states {stated} tokens, and the largest embedding has {max(tables)} rows."]

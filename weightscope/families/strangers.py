@@ -92,6 +92,10 @@ def empty_roles(assignment: Assignment) -> tuple[Group, ...]:
     for stack, expected in _expected(assignment.family).items():
         found = {matrix.group for matrix in assignment.matrices if matrix.stack == stack}
         empty |= {role for role in expected - found for part in _PARTS if role in part and part & found}
+        numbered = any(matrix.stack == stack and matrix.expert.isdecimal() for matrix in assignment.matrices)
+        routed = any(pattern.group == Group.ROUTER for pattern in assignment.family.patterns)
+        if numbered and routed and Group.ROUTER not in found:
+            empty.add(Group.ROUTER)
     return tuple(group for group in Group if group in empty)
 
 

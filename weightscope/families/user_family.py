@@ -7,15 +7,23 @@ two ways another.
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.counting import counted
 from weightscope.errors import FamilyMismatch
-from weightscope.families.matching import NUMBER, NameMatcher
+from weightscope.families.matching import NUMBER, NameMatcher, without_wrappers
 from weightscope.families.registry import FAMILIES
-from weightscope.families.spec import FamilySpec, MatrixPattern
+from weightscope.families.spec import (
+    ATTENTION_GROUPS,
+    FEED_FORWARD_GROUPS,
+    FamilySpec,
+    Group,
+    IgnoredPattern,
+    MatrixPattern,
+)
 
 # A checkpoint has below a thousand names once their numbers are taken out.
 _MOST_NAMES = 5000
@@ -29,6 +37,8 @@ def check_templates(index: TensorIndex, spec: FamilySpec) -> None:
     """
     if spec in FAMILIES.values():
         return
+    _check_first_layer(index, spec)
+    _check_numbers(index, spec)
     matcher = NameMatcher(spec)
     used: set[str] = set()
     for name in index:
@@ -42,15 +52,61 @@ def check_templates(index: TensorIndex, spec: FamilySpec) -> None:
                 "Correct one of them, or take it out.",
             )
     # The registry's own templates stay in a copy of its entry: checkpoints of that family may have them.
-    known = FAMILIES[spec.name].patterns if spec.name in FAMILIES else ()
-    for pattern in spec.patterns:
-        if pattern.template not in used and pattern not in known and not pattern.optional:
+    own = FAMILIES.get(spec.name)
+    known = {p.template for p in own.patterns} | {p.template for p in own.ignored} if own else set()
+    known |= {p.template for p in spec.patterns if p.optional}
+    marks = {own.head_norm, own.beyond} if own else set()
+    templates = [p.template for p in spec.patterns] + [p.template for p in spec.ignored]
+    for template in templates:
+        if template not in used | known:
+            raise _unmatched(template, spec, index)
+    for template in filter(None, (spec.head_norm, spec.beyond)):
+        mark = NameMatcher(
+            replace(spec, patterns=(), ignored=(IgnoredPattern(template=template, reason="mark"),))
+        )
+        if template not in marks and not any(map(mark.match, index)):
+            raise _unmatched(template, spec, index)
+
+
+def _unmatched(template: str, spec: FamilySpec, index: TensorIndex) -> FamilyMismatch:
+    return FamilyMismatch(
+        f"The template {template!r} of family {spec.name!r} was to be found.",
+        f"It matches none of the checkpoint's {counted(len(index), 'tensor')}; "
+        f"{nearest(template, spec, index)}.",
+        "Correct the template or the family's prefixes, or take the template out.",
+    )
+
+
+def _check_first_layer(index: TensorIndex, spec: FamilySpec) -> None:
+    """Refuse a first layer that leaves out a layer which the templates describe."""
+    own, all_of_them = NameMatcher(spec), NameMatcher(replace(spec, first_layer=0))
+    for name in index if spec.first_layer else ():
+        match = all_of_them.match(name)
+        if match is not None and match.layer is not None and own.match(name) is None:
             raise FamilyMismatch(
-                f"The template {pattern.template!r} of family {spec.name!r} was to be found.",
-                f"It matches none of the checkpoint's {counted(len(index), 'tensor')}; "
-                f"{nearest(pattern, spec, index)}.",
-                "Correct the template or the family's prefixes, or take the template out.",
+                f"The layers of family {spec.name!r} were to be counted from first_layer {spec.first_layer}.",
+                f"{name!r} is of layer {match.layer}, before that.",
+                "Correct first_layer, which is the number of the first block in the names.",
             )
+
+
+def _check_numbers(index: TensorIndex, spec: FamilySpec) -> None:
+    """Refuse a template of one layer beside others like it that no template describes."""
+    matcher = NameMatcher(spec)
+    unknown = {NUMBER.sub("#", without_wrappers(name)): name for name in index if not matcher.match(name)}
+    for pattern in spec.patterns:
+        in_layers = pattern.group in (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS, Group.ROUTER)
+        if not in_layers or "{layer}" in pattern.template:
+            continue
+        for prefix in spec.prefixes if "{prefix}" in pattern.template else ("",):
+            text = pattern.template.replace("{prefix}", prefix).replace("{expert}", "0")
+            number = NUMBER.search(text)  # at the beginning it is a module's in a list of unlike ones
+            if number and number.start() and (other := unknown.get(NUMBER.sub("#", text))):
+                raise FamilyMismatch(
+                    f"The template {pattern.template!r} of family {spec.name!r} was to be found.",
+                    f"The number in it is that of one layer, and {other!r} would have no role.",
+                    "Write {layer} in its place; 'weightscope analyze --layers' selects layers.",
+                )
 
 
 def check_config_keys(config: Mapping[str, Any], spec: FamilySpec) -> None:
@@ -82,10 +138,10 @@ def _states(config: Mapping[str, Any], key: str) -> bool:
     return False
 
 
-def nearest(pattern: MatrixPattern, spec: FamilySpec, names: Iterable[str]) -> str:
+def nearest(template: str, spec: FamilySpec, names: Iterable[str]) -> str:
     """The tensor name that a template comes closest to, in words."""
     wanted = {
-        NUMBER.sub("#", re.sub(r"\{(layer|expert)\}", "0", pattern.template.replace("{prefix}", prefix)))
+        NUMBER.sub("#", re.sub(r"\{(layer|expert)\}", "0", template.replace("{prefix}", prefix)))
         for prefix in spec.prefixes or ("",)
     }
     distinct: dict[str, str] = {}
@@ -102,5 +158,8 @@ def nearest(pattern: MatrixPattern, spec: FamilySpec, names: Iterable[str]) -> s
 
 
 def _said(pattern: object) -> str:
-    role = f" ({pattern.group})" if isinstance(pattern, MatrixPattern) else " (ignored)"
-    return f"{getattr(pattern, 'template', '')!r}{role}"
+    if not isinstance(pattern, MatrixPattern):
+        return f"{getattr(pattern, 'template', '')!r} (ignored)"
+    told = [str(pattern.group), *(["transposed"] if pattern.transposed else [])]
+    told += [word for word in (pattern.layout, pattern.stack, pattern.expert) if word]
+    return f"{pattern.template!r} ({', '.join(told)})"

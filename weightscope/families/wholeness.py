@@ -45,7 +45,7 @@ def missing_layers(
             one = sum(last - first + 1 for first, last in lacking) == 1
             missing = f"{_numbered('Layer', lacking)} {'is' if one else 'are'} missing"
             return f"{missing}: {says}, and the tensors have {len(found)}."
-        experts = sizes[assignment.family.stack].experts
+        experts = sizes[assignment.family.stack].experts or _routed(assignment, stack)
         if problem := _torn(assignment, stack, templates) or _without_experts(assignment, stack, experts):
             return problem
     return ""
@@ -120,6 +120,12 @@ def _torn(assignment: Assignment, stack: str, templates: _Parts) -> str:
 def _part(role: tuple[str, Group]) -> tuple[str, bool]:
     """Which attention a role belongs to, or that it is of the feed-forward part."""
     return role[0], role[1] in FEED_FORWARD_GROUPS
+
+
+def _routed(assignment: Assignment, stack: str) -> int | None:
+    """Experts among which every router of a stack chooses; None if they differ, or there is none."""
+    rows = {m.shape[0] for m in assignment.matrices if m.stack == stack and m.group == Group.ROUTER}
+    return next(iter(rows)) if len(rows) == 1 else None
 
 
 def _without_experts(assignment: Assignment, stack: str, stated: int | None) -> str:

@@ -1,5 +1,7 @@
 """Encoder and decoder, each a stack of its own; the decoder's cross attention reads the encoder's output."""
 
+from typing import Literal
+
 from weightscope.families.entries.shorthand import SINES, buffers, linears, matrix
 from weightscope.families.spec import CopyPattern, FamilySpec, Group, IgnoredPattern, MatrixPattern
 
@@ -21,7 +23,9 @@ SHARED_EMBEDDING = (
 )
 
 
-def t5_attention(layer: str, stack: str, *, kind: str = "self") -> tuple[MatrixPattern, ...]:
+def t5_attention(
+    layer: str, stack: str, *, kind: Literal["self", "cross"] = "self"
+) -> tuple[MatrixPattern, ...]:
     """One attention of a layer."""
     roles = {"q": Group.Q, "k": Group.K, "v": Group.V, "o": Group.O}
     return linears(layer, roles, stack=stack, kind=kind)

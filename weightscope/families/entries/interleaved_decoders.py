@@ -92,6 +92,7 @@ FALCON = FamilySpec(
         *buffers("{prefix}h.{layer}.self_attention.", "rotary_emb.inv_freq", reason=FREQUENCIES),
         *buffers("{prefix}h.{layer}.self_attention.", "maybe_rotary.inv_freq", reason=FREQUENCIES),
     ),
+    config_keys={"feed_forward_dimension": "ffn_hidden_size"},
     config_flags={"multi_query": "multi_query", "grouped_queries": "new_decoder_architecture"},
     verified="forward pass",
     formula=("RefinedWeb's config keys",),

@@ -220,7 +220,8 @@ LLAMA4 = FamilySpec(
         *ENDS,
         matrix("language_model.lm_head.weight", Group.UNEMBEDDING),
     ),
-    config_keys={"feed_forward_dimension": "intermediate_size_mlp", **_ONE_WIDTH},
+    config_keys=_ONE_WIDTH,
+    stack_keys={"decoder": {"feed_forward_dimension": "intermediate_size_mlp"}},
     verified="forward pass",
     reference="transformers/models/llama4/modeling_llama4.py, v5.23",
 )

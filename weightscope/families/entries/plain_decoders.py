@@ -29,7 +29,7 @@ PHI = FamilySpec(
 # Phi's first releases, with code of their own: Wqkv is an nn.Linear of rows [Q; K; V].
 PHI_MSFT = FamilySpec(
     name="phi-msft",
-    model_types=("phi-msft",),
+    model_types=("phi-msft", "phi"),
     prefixes=("transformer.", ""),
     patterns=(
         matrix("{prefix}h.{layer}.mixer.Wqkv.weight", Group.QKV, layout="contiguous_qkv"),

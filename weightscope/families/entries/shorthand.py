@@ -41,7 +41,7 @@ def matrix(
     transposed: bool = False,
     layout: str | None = None,
     stack: str = "",
-    kind: str = "self",
+    kind: Literal["self", "cross"] = "self",
     expert: Literal["", "stacked", "shared"] = "",
     outside: bool = False,
     optional: bool = False,
@@ -65,7 +65,7 @@ def linears(
     roles: Mapping[str, Group],
     *,
     stack: str = "",
-    kind: str = "self",
+    kind: Literal["self", "cross"] = "self",
     expert: Literal["", "stacked", "shared"] = "",
     optional: bool = False,
 ) -> tuple[MatrixPattern, ...]:
