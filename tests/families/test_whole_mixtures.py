@@ -69,7 +69,14 @@ def stored(name, folder):
             "Layer 0 lacks K_B, V_B|neither by the config nor",
         ),
         ("qwen2_moe", r"layers\.0\.self_attn\.k_proj", "Layer 0 lacks K"),
-        ("qwen3_next", r"layers\.2\.linear_attn\.out_proj", ""),
+        (
+            "qwen3_next",
+            r"layers\.0\.linear_attn\.out_proj",
+            r"Layer 0 lacks '\.linear_attn\.out_proj\.weight', which other layers",
+        ),
+        ("qwen3_next", r"linear_attn", "Neither attention nor linear_attn is in layer 0"),
+        ("jamba", r"layers\.0\.mamba", "Neither attention nor mamba is in layer 0[.]"),
+        ("jamba", r"layers\.0\.mamba\.in_proj", r"Layer 0 lacks '\.mamba\.in_proj\.weight'"),
     ],
 )
 def test_a_part_of_a_layer_is_gone(tmp_path, name, gone, message):

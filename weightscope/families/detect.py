@@ -8,7 +8,7 @@ from typing import Any
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.counting import counted, listed
 from weightscope.errors import FamilyMismatch
-from weightscope.families.agreement import check_heads, fits_together
+from weightscope.families.agreement import check_heads, check_widths, fits_together
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.matching import NUMBER, NameMatcher
@@ -96,12 +96,15 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
             # Whether two tensors in one place are copies tells no families apart.
             assignment = assign(index, spec, sizes, same=lambda one, other: True)
             check_heads(assignment, sizes)
+            check_widths(assignment, sizes)
         except FamilyMismatch as error:
             unlike[spec.name] = error.found
             continue
         if fits_together(assignment):
             layered = (m for m in assignment.matrices if m.layer is not None)
             meanings[spec.name] = frozenset((m.layer, m.attention_kind, m.group, m.slices) for m in layered)
+    # One that knows less of the layers than another, and means the same by it, contradicts nobody.
+    meanings = {n: own for n, own in meanings.items() if not any(own < other for other in meanings.values())}
     if len(set(meanings.values())) > 1:
         _check_mixture(every, [spec for spec in named if spec.name in meanings])
         raise FamilyMismatch(

@@ -14,6 +14,7 @@ from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
 from weightscope.families.experts import numbered_experts
 from weightscope.families.matching import layer_starts, without_wrappers
+from weightscope.families.mixers import missing_mixers
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, Group
 from weightscope.families.stated import stated_layers
@@ -46,7 +47,8 @@ def missing_layers(
             missing = f"{_numbered('Layer', lacking)} {'is' if one else 'are'} missing"
             return f"{missing}: {says}, and the tensors have {len(found)}."
         experts = sizes[assignment.family.stack].experts or _routed(assignment, stack)
-        if problem := _torn(assignment, stack, templates) or _without_experts(assignment, stack, experts):
+        problem = _torn(assignment, stack, templates) or missing_mixers(assignment, stack, templates)
+        if problem := problem or _without_experts(assignment, stack, experts):
             return problem
     return ""
 
