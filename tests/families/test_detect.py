@@ -174,3 +174,21 @@ def test_the_first_names_of_llama_are_guessed_where_all_three_fit(tmp_path):
         assert {str(m.group) for m in checkpoint.matrices} == {"other"}
     with opened(tmp_path / "no gate", layers(w1=(12, 8), w2=(8, 12), w3=(8, 8))) as checkpoint:
         assert {str(m.group) for m in checkpoint.matrices} == {"other"}
+
+
+def test_a_family_whose_names_they_are_is_named(tmp_path):
+    """Others may store other things under these names: a hint, no more."""
+    with opened(tmp_path, llama(0, 1), {"model_type": "lama"}) as checkpoint:
+        assert checkpoint.detection.spec.name == "unknown"
+        assert "names are those of family 'llama': --family llama reads them so" in checkpoint.notes[0]
+
+
+def test_adapters_that_are_not_merged_hide_nothing(tmp_path):
+    """Peft puts what it adapts one level deeper."""
+    tensors = {
+        f"base_model.model.{n.replace('q_proj.', 'q_proj.base_layer.')}": t for n, t in llama(0, 1).items()
+    }
+    tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"] = torch.randn(2, 8)
+    with opened(tmp_path, tensors, {"model_type": "llama"}) as checkpoint:
+        assert checkpoint.find(layer=1, group="Q").shape == (8, 8)
+        assert checkpoint.notes == ()

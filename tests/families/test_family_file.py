@@ -48,6 +48,15 @@ BAD = {
     "a stack that is no name": ({**GOOD, "stack": "../../x"}, "stack '../../x'"),
     "a name of a page": ({**GOOD, "name": "x" * 61}, "at most 60"),
     "one template twice": ({**GOOD, "patterns": GOOD["patterns"] * 2}, "there twice"),
+    "an attention of no kind": (
+        {"name": "x", "patterns": [{"template": "a", "group": "Q", "attention_kind": "crossed"}]},
+        "attention_kind.*'self' or 'cross'",
+    ),
+    "a kind for no attention": (
+        {"name": "x", "patterns": [{"template": "a", "group": "M1", "attention_kind": "cross"}]},
+        "Only attention has a kind",
+    ),
+    "a first layer below the first": ({**GOOD, "first_layer": -1}, "0 or more"),
     "a key twice": ("name: x\npatterns: []\nname: y\n", "'name' stands twice in the mapping of line 1"),
     "a key of a pattern twice": (
         "name: x\npatterns:\n- template: a\n  group: Q\n  group: K\n",

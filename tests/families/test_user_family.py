@@ -122,3 +122,18 @@ def test_a_config_key_that_is_not_there_is_named_with_the_nearest(tmp_path):
     spec = FamilySpec(name="mine", patterns=(pattern,), config_keys={"heads": "beats"})
     with weightscope.open_checkpoint(folder, family=spec) as checkpoint:
         assert checkpoint.matrix(layer=0, group="K").shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ignored": (IgnoredPattern(template="h.{layer}.attn.biass", reason="mask"),)}, "h.0.attn.c_attn"),
+        ({"head_norm": "h.{layer}.attn.q_norm.weight"}, "It matches none"),
+        ({"beyond": "h.{layer}.eh_proj.weight", "stack_beyond": "mtp"}, "It matches none"),
+        ({"first_layer": 1}, "'h.0.mlp.c_fc.weight' is of layer 0, before that"),
+    ],
+)
+def test_other_templates_and_the_first_layer_are_held_to_the_checkpoint(tmp_path, change, words):
+    with pytest.raises(FamilyMismatch) as error:
+        opened(tmp_path, replace(MINE, **change))
+    assert words in error.value.found

@@ -90,6 +90,100 @@ def test_a_part_of_a_layer_is_gone(tmp_path, name, gone, message):
         weightscope.inspect(folder)
 
 
+def turned(tensors, names):
+    return {n: v.T.contiguous() if re.search(names, n) else v for n, v in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "message"),
+    [
+        (
+            "gpt_neo_with_head",
+            r"mlp\.c_(fc|proj)\.weight",
+            "columns, and the config states",
+        ),
+        ("gptj_with_head", r"mlp\.fc_(in|out)\.weight", "columns, and the config states"),
+        ("llama_with_head", r"layers\.1\.mlp", "columns, and the config states"),
+        (
+            "llama_with_head",
+            r"layers\.1\.self_attn\.o_proj",
+            "Q has .* rows, and O reads|rows, and",
+        ),
+        (
+            "starcoder2_with_head",
+            r"mlp\.c_(fc|proj)\.weight",
+            "columns, and .*q_proj.* reads",
+        ),
+    ],
+)
+def test_weights_that_are_stored_the_other_way_round(tmp_path, name, names, message):
+    """Conv1D where Linear is meant: a config without the inner width says nothing, the model's width does."""
+    case = next(case for case in CASES if case.name == name)
+    _, folder = rewritten(tmp_path, case)
+    tensors = {}
+    for shard in folder.glob("*.safetensors"):
+        tensors |= load_file(shard)
+    config = json.loads((folder / "config.json").read_text())
+    config = {key: value for key, value in config.items() if key not in ("intermediate_size", "n_inner")}
+    if name == "starcoder2_with_head":
+        config = {}
+    refused(write_checkpoint(tmp_path / "turned", turned(tensors, names), config), message)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("deepseek_v3", {"q_b_proj.weight": (None, 5)}, "Q_B, .*, reads 5 features, and Q_A has"),
+        (
+            "llama4",
+            {"embed_tokens.weight": (None, 5)},
+            "5 columns, a number that config.json nowhere has",
+        ),
+    ],
+)
+def test_parts_that_do_not_meet(tmp_path, name, changed, message):
+    tensors, config = stored(name, tmp_path / "whole")
+    for end, (rows, columns) in changed.items():
+        for key, value in tensors.items():
+            if key.endswith(end):
+                tensors[key] = torch.randn(rows or value.shape[0], columns or value.shape[1])
+    refused(write_checkpoint(tmp_path / "other", tensors, json.loads(config)), message)
+
+
+@pytest.mark.parametrize(
+    ("shape", "config", "message"),
+    [
+        ((2, D), {}, "It chooses among 2 experts, and there is one of number 2"),
+        ((4, D), {"num_local_experts": 3}, "It chooses among 4 experts, and the config says 3"),
+        ((4, D), {}, "Layer 0 lacks expert 3 of 4|Layer 1 lacks expert 3 of 4"),
+        ((3, D - 1), {}, "It reads 7 features, and the experts read 8"),
+    ],
+)
+def test_a_router_that_chooses_among_others(tmp_path, shape, config, message):
+    routers = {f"model.layers.{n}.block_sparse_moe.gate.weight": torch.randn(*shape) for n in range(2)}
+    refused(write_checkpoint(tmp_path, mixtral() | routers, {"model_type": "mixtral", **config}), message)
+
+
+def test_no_router_at_all(tmp_path):
+    left = without(mixtral(), "block_sparse_moe.gate.weight")
+    found = weightscope.inspect(write_checkpoint(tmp_path, left, MIXTRAL))
+    assert found.notes == ("No layer has router, which family 'mixtral' always has.",)
+
+
+def test_a_width_that_llama4_leaves_out_is_not_that_of_the_experts(tmp_path):
+    tensors, config = stored("llama4", tmp_path / "whole")
+    left = {key: value for key, value in json.loads(config).items() if key != "intermediate_size_mlp"}
+    assert weightscope.inspect(write_checkpoint(tmp_path / "left", tensors, left)).notes == ()
+
+
+@pytest.mark.parametrize("write", [str, float])
+def test_sizes_of_another_type_count(tmp_path, write):
+    tensors, config = stored("qwen3_moe", tmp_path / "whole")
+    stated = json.loads(config)
+    other = {**stated, "num_hidden_layers": write(stated["num_hidden_layers"] + 1)}
+    refused(write_checkpoint(tmp_path / "other", tensors, other), "is missing: config.json states")
+
+
 @pytest.mark.parametrize(
     ("name", "gone", "message"),
     [

@@ -106,6 +106,22 @@ def test_every_tensor_is_accounted_for_once(tmp_path, name, old):
         assert checkpoint.notes == ()
 
 
+@pytest.mark.parametrize("name", MIXTURES)
+def test_names_alone_mean_the_same(tmp_path, name):
+    """Without a model_type another family of the same names may be taken, but no other matrices."""
+    mixture, model = saved(name, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    with weightscope.open_checkpoint(tmp_path) as checkpoint:
+        expected = {
+            (m.group, m.layer, m.expert, m.slices) for m in checkpoint.matrices if m.layer is not None
+        }
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": None}))
+    with weightscope.open_checkpoint(tmp_path) as checkpoint:
+        found = {(m.group, m.layer, m.expert, m.slices) for m in checkpoint.matrices if m.layer is not None}
+        assert found == expected
+        assert "names decided" in " ".join(checkpoint.notes)
+
+
 def further_tokens(model):
     """As the Hub has it: numbered on from the last layer, with an embedding and a head of its own."""
     tensors = dict(model.state_dict())
