@@ -127,7 +127,7 @@ def test_a_config_key_that_is_not_there_is_named_with_the_nearest(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"ignored": (IgnoredPattern(template="h.{layer}.attn.biass", reason="mask"),)}, "h.0.attn.c_attn"),
+        ({"ignored": (IgnoredPattern(template="h.{layer}.attn.biass", reason="mask"),)}, "h.0.attn.bias"),
         ({"head_norm": "h.{layer}.attn.q_norm.weight"}, "It matches none"),
         ({"beyond": "h.{layer}.eh_proj.weight", "stack_beyond": "mtp"}, "It matches none"),
         ({"first_layer": 1}, "'h.0.mlp.c_fc.weight' is of layer 0, before that"),

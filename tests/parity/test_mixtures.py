@@ -109,7 +109,7 @@ def test_every_tensor_is_accounted_for_once(tmp_path, name, old):
 @pytest.mark.parametrize("name", MIXTURES)
 def test_names_alone_mean_the_same(tmp_path, name):
     """Without a model_type another family of the same names may be taken, but no other matrices."""
-    mixture, model = saved(name, tmp_path)
+    saved(name, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     with weightscope.open_checkpoint(tmp_path) as checkpoint:
         expected = {
