@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -10,6 +10,8 @@ from weightscope.checkpoint import Checkpoint, Opening, open_checkpoint
 from weightscope.errors import WeightscopeError
 from weightscope.families.draft import draft_text
 from weightscope.families.family_file import parse_family
+from weightscope.families.guess import UNKNOWN
+from weightscope.families.spec import Group
 
 if TYPE_CHECKING:
     from weightscope.checkpoints.stream import Openable
@@ -39,10 +41,33 @@ def draft_family(source: Openable, **opening: Unpack[Opening]) -> Draft:
     """
     with open_checkpoint(source, **opening) as checkpoint:
         found = checkpoint.detection
+        spec, other = found.spec, _other_width(checkpoint)
+        if other:
+            spec = replace(spec, config_keys={**spec.config_keys, "feed_forward_dimension": ""})
         text = draft_text(
-            checkpoint.tensors, checkpoint.config, found.spec, checkpoint.sizes, checkpoint.source.reference
+            checkpoint.tensors, checkpoint.config, spec, checkpoint.sizes, checkpoint.source.reference
         )
-        return Draft(text=text, notes=(*found.notes, *_objections(checkpoint, text)))
+        return Draft(text=text, notes=(*found.notes, *other, *_objections(checkpoint, text)))
+
+
+def _other_width(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What to say of a guessed family whose config has another number where a feed-forward width is expected.
+
+    Some models round theirs, or state it doubled: of a known family it would be an error.
+    """
+    stated = checkpoint.sizes.feed_forward_dimension
+    if checkpoint.detection.spec.name != UNKNOWN or stated is None:
+        return ()
+    try:
+        rows = {m.shape[0] for m in checkpoint.matrices if m.group == Group.M1 and not m.expert}
+    except WeightscopeError:  # it is said below
+        return ()
+    if not rows or stated in rows:
+        return ()
+    return (
+        f"config.json states a feed-forward width of {stated}, and the tensors have {min(rows)}: the draft "
+        "says under config_keys that it is another size.",
+    )
 
 
 def _objections(checkpoint: Checkpoint, text: str) -> tuple[str, ...]:

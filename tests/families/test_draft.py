@@ -254,3 +254,17 @@ def test_the_whole_round(tmp_path, per_head):
     (folder / "config.json").write_text(json.dumps(wrong))
     with pytest.raises(weightscope.WeightscopeError, match="do not divide into 4"):
         weightscope.analyze(folder, family=path)
+
+
+def test_a_width_that_is_none_is_named_in_the_draft(tmp_path):
+    """Some models round the width that their config states: their draft is used as it is all the same."""
+    folder = write_checkpoint(
+        tmp_path / "model", llama(0, 1), llama_config(2, model_type="rounded", intermediate_size=11)
+    )
+    draft = draft_family(folder)
+    assert "feed_forward_dimension: ''" in draft.text
+    assert "config.json states a feed-forward width of 11, and the tensors have 12" in draft.notes[1]
+    assert not any("refused" in note for note in draft.notes)
+    (tmp_path / "mine.yaml").write_text(draft.text)
+    with weightscope.open_checkpoint(folder, family=str(tmp_path / "mine.yaml")) as checkpoint:
+        assert checkpoint.find(layer=1, group="M1").shape == (12, 8)
