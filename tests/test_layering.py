@@ -60,7 +60,7 @@ FLOORS: list[list[str]] = [
     [*_folder("sweep"), "checkpoint"],
     ["table", "over_experts", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["baselines", "plots"],
-    ["publish", "report", "inspection", "drafting"],
+    ["publish", "report", "group_entries", "inspection", "drafting"],
     ["planning", "analysis", "estimate"],
     _folder("training"),
     _folder("training.experiments"),

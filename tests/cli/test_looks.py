@@ -200,7 +200,7 @@ def test_inspect_shows_the_size_of_a_head(tmp_path):
     assert "head dimension   2" in lines_of(run("inspect", folder))
     assert json.loads(run("inspect", folder, "--json").stdout)["head_dimension"] == 2
     # nope and rope together, whatever the config calls its head_dim
-    assert "head dimension   8" in lines_of(run("inspect", latent(tmp_path / "d")))
+    assert "head dimension       8" in lines_of(run("inspect", latent(tmp_path / "d")))
 
 
 def test_inspect_breaks_names_at_their_dots_and_says_a_stacked_one_once(tmp_path, monkeypatch):
@@ -214,6 +214,25 @@ def test_inspect_breaks_names_at_their_dots_and_says_a_stacked_one_once(tmp_path
         for piece in line.split():
             if "." in piece or piece.startswith(("self_attn", "weight")):
                 assert set(piece.strip(".").split(".")) <= words, piece
+
+
+def test_inspect_prints_a_row_for_each_name(tmp_path):
+    state = torch.nn.LSTM(32, 64, 2, bidirectional=True).state_dict()
+    done = run("inspect", write_checkpoint(tmp_path, state))
+    cells = {line.split()[-1]: line.split()[-3:-1] for line in lines_of(done) if "weight_" in line}
+    assert cells == {name: ["1", "×".join(map(str, t.shape))] for name, t in state.items() if t.dim() == 2}
+
+
+def test_inspect_counts_the_names_that_it_leaves_out(tmp_path):
+    state = {f"w{chr(97 + n)}": torch.randn(4, n + 1) for n in range(20)}
+    done = run("inspect", write_checkpoint(tmp_path, state))
+    assert lines_of(done)[-2].split() == ["8", "…", "8", "more", "names", "(--json)"]
+
+
+def test_inspect_says_how_wide_experts_are(tmp_path):
+    lines = lines_of(run("inspect", latent(tmp_path / "d")))
+    assert {"FF dimension         40", "expert FF dimension  10"} <= set(lines)
+    assert "expert" not in run("inspect", write_gpt2(tmp_path / "g")).stdout
 
 
 def test_names_together_and_in_lines():
