@@ -19,8 +19,8 @@ _FOLDERS = {
     "image_text gpt2_names interleaved_decoders mixtures latent_decoders sparse_decoders hybrids "
     "plain_decoders encoder_decoders long_inputs composed remote_decoders state_space",
     "families": "verification registry family_text sizes matching file_problems family_file copies "
-    "guess_torch guess refine matrix places experts split duplicates assign agreement draft user_family mixture "
-    "strangers stated wholeness remarks judgement detect select gather",
+    "guess_torch guess refine matrix places experts split duplicates assign agreement draft user_family "
+    "mixture strangers stated wholeness remarks judgement detect select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "

@@ -95,6 +95,11 @@ def test_no_such_quantity(table, quantity):
         plot_quantity({"model": table}, quantity)
 
 
+def test_a_quantity_is_answered_with_the_nearest(table):
+    with pytest.raises(SelectionError, match=r"did you mean 'stable_rank'\?"):
+        plot_quantity({"model": table}, "stablerank")
+
+
 def test_nothing_to_draw(table):
     with pytest.raises(SelectionError, match="No row belongs"):
         plot_quantity({"model": table[table["group"] == "embedding"]}, "stable_rank")

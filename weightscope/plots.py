@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weightscope.baselines import BASELINE, draw_baselines, name_baselines, which_rows
 from weightscope.errors import SelectionError
 from weightscope.over_experts import NUMBERED, SHARED, expert_kind
+from weightscope.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +165,8 @@ def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterat
                 numeric = [n for n in table.columns if table[n].dtype.kind in "fi" and n not in key]
                 raise SelectionError(
                     f"The quantity {panel.quantity!r} was asked for.",
-                    f"The table of {label!r} has no such column of numbers; it has {', '.join(numeric)}.",
+                    f"The table of {label!r} has no such column of numbers"
+                    f"{nearest(panel.quantity, numeric)}; it has {', '.join(numeric)}.",
                     "Choose one of these, or analyse with --spectrum to have more.",
                 )
         layers = table[table["layer"].notna() & table["group"].isin(wanted)]
