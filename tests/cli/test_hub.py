@@ -88,10 +88,10 @@ def test_verify_needs_whole_files(run, repo, tmp_path):
 
 def test_a_misspelt_path_is_told_to_be_no_folder(run, hub, monkeypatch):
     said = "and there is no such folder here."
-    assert said in run("analyze", "modles/llama").stderr
-    assert said not in run("analyze", "hf://modles/llama").stderr
+    assert said in run("analyze", "mdls/llama").stderr
+    assert said not in run("analyze", "hf://mdls/llama").stderr
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert said in run("analyze", "modles/llama").stderr
+    assert said in run("analyze", "mdls/llama").stderr
 
 
 @pytest.mark.parametrize("connections", ["0", "65"])

@@ -71,11 +71,16 @@ def test_bad_files_are_refused_by_field(tmp_path, content, named):
 ENTRY = "name: x\npatterns:\n- template: 'a.{layer}.b'\n"
 TOLD = {
     "a misspelt field and what it leaves missing": (
-        "name: x\npatterns:\n- templat: 'a'\n  group: Q\n",
-        ["In line 3", "no field 'templat' (did you mean 'template'?)", "(and 1 more problem)", "transposed"],
+        "name: x\npatterns:\n- templates: 'a'\n  group: Q\n",
+        [
+            "In line 3",
+            "no field 'templates' (did you mean 'template'?)",
+            "(and 1 more problem)",
+            "transposed",
+        ],
     ),
     "in which entry": (
-        f"{ENTRY}  gruop: Q\n",
+        f"{ENTRY}  groups: Q\n",
         ["In line 4 (template 'a.{layer}.b')", "did you mean 'group'?"],
     ),
     "a missing field": (f"{ENTRY}", ["In line 3", "there is no 'group'"]),
