@@ -121,6 +121,42 @@ def test_buffers_are_no_parameters(tmp_path):
     assert found.skipped == (("h.0.attn.bias", "causal mask kept as a buffer"),)
 
 
+def test_running_statistics_and_a_modules_own_buffers_are_no_parameters(tmp_path):
+    norm = torch.nn.BatchNorm2d(4)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), norm, torch.nn.Linear(4, 5))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert weightscope.inspect(model).parameters == count
+    assert weightscope.inspect(write_checkpoint(tmp_path, model.state_dict())).parameters == count
+    model.register_buffer("odd", torch.randn(9))  # no name would tell
+    assert weightscope.inspect(model).parameters == count
+    assert weightscope.inspect(model.state_dict()).parameters == count + 9
+
+
+def test_shapes_stand_with_the_names_that_have_them(tmp_path):
+    state = torch.nn.LSTM(32, 64, 2, bidirectional=True).state_dict()
+    found = weightscope.inspect(write_checkpoint(tmp_path, state))
+    real = {name: (tuple(tensor.shape),) for name, tensor in state.items() if tensor.dim() == 2}
+    assert {t.parameter: t.shapes for entry in found.groups for t in entry.templates} == real
+    for entry in found.groups:
+        assert entry.matrices == sum(template.matrices for template in entry.templates)
+        assert set(entry.shapes) == {shape for template in entry.templates for shape in template.shapes}
+
+
+def test_the_width_of_experts_is_apart_from_that_of_dense_layers(tmp_path):
+    sizes = {
+        "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 8, "num_experts": 4, "moe_intermediate_size": 10,
+        "intermediate_size": 40,
+    }  # fmt: skip
+    for dense, width in (([0], 40), ([], None)):
+        model = hf.Qwen3MoeForCausalLM(hf.Qwen3MoeConfig(**sizes, mlp_only_layers=dense))
+        model.save_pretrained(folder := tmp_path / str(width))
+        found = weightscope.inspect(folder)
+        assert (found.feed_forward_dimension, found.expert_feed_forward_dimension) == (width, 10)
+        assert found.stacks[0].expert_feed_forward_dimension == 10
+    assert weightscope.inspect(write_gpt2(tmp_path / "g")).expert_feed_forward_dimension is None
+
+
 def test_a_live_module():
     model = hf.GPT2LMHeadModel(hf.GPT2Config(n_embd=16, n_layer=2, n_head=4, vocab_size=9, n_positions=8))
     found = weightscope.inspect(model)

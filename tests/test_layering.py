@@ -18,9 +18,9 @@ _FOLDERS = {
     "families.entries": "shorthand encoders bert_names vision image_encoders speech gated_decoders "
     "image_text gpt2_names interleaved_decoders mixtures latent_decoders sparse_decoders hybrids "
     "plain_decoders encoder_decoders long_inputs composed remote_decoders state_space",
-    "families": "verification registry family_text sizes matching family_file copies guess_torch guess "
-    "refine matrix places experts split duplicates assign agreement draft user_family mixture strangers "
-    "stated mixers wholeness remarks judgement detect select gather",
+    "families": "verification registry family_text sizes matching file_problems family_file copies "
+    "guess_torch guess refine matrix places experts split duplicates assign agreement draft user_family "
+    "mixture strangers stated mixers wholeness remarks judgement detect select gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
@@ -30,7 +30,7 @@ _FOLDERS = {
     "stochastic settings thresholds history saved_state follow fits claims merging_losses "
     "merging_claims merging_figure bounds decay_claims decay_figure merging_nets",
     "training.experiments": "merging decay_sweep",
-    "recipes": "wording document fields parts training_spec overrides sizes spec problems "
+    "recipes": "document fields parts training_spec overrides sizes spec problems "
     "shipped load outcome results inspecting "
     "finished joint analysing training run",
     "cli": "options progress render render_analysis render_inspection analyze inspect families plot "
@@ -44,7 +44,7 @@ def _folder(name):
 
 
 FLOORS: list[list[str]] = [
-    ["errors", "exclusive", "difference", "counting"],
+    ["errors", "exclusive", "difference", "counting", "wording"],
     _folder("checkpoints"),
     [
         "families.heads",
@@ -60,7 +60,7 @@ FLOORS: list[list[str]] = [
     [*_folder("sweep"), "checkpoint"],
     ["table", "over_experts", "summary", "coverage", "options", "provenance", "weightwatcher"],
     ["baselines", "plots"],
-    ["publish", "report", "inspection", "drafting"],
+    ["publish", "report", "group_entries", "inspection", "drafting"],
     ["planning", "analysis", "estimate"],
     _folder("training"),
     _folder("training.experiments"),

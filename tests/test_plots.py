@@ -95,6 +95,11 @@ def test_no_such_quantity(table, quantity):
         plot_quantity({"model": table}, quantity)
 
 
+def test_a_quantity_is_answered_with_the_nearest(table):
+    with pytest.raises(SelectionError, match=r"did you mean 'stable_rank'\?"):
+        plot_quantity({"model": table}, "stablerank")
+
+
 def test_nothing_to_draw(table):
     with pytest.raises(SelectionError, match="No row belongs"):
         plot_quantity({"model": table[table["group"] == "embedding"]}, "stable_rank")
@@ -135,6 +140,36 @@ def test_experts_of_missing_layers_have_a_gap_too(table):
     experts = table[(table["group"] == "M1") & (table["layer"] != 1)].assign(expert="0")
     axes = plot_quantity({"model": experts}, "stable_rank").axes[1]
     assert np.isnan(lines(axes)["M1"].get_ydata()).sum() == 1
+
+
+def test_experts_have_thin_lines_at_quantiles_and_no_fill(table):
+    """Three bands on one another are one grey, and of many experts one alone makes the ends."""
+    rows = table[table["group"].isin(["M1", "M2"])]
+    draws = np.random.default_rng(0).normal(5.0, 1.0, (40, len(rows)))
+    draws[0] = 1000.0
+    parts = [rows.assign(expert=str(n), frobenius_norm=values) for n, values in enumerate(draws)]
+    figure = plot_quantity({"model": pd.concat(parts)}, "frobenius_norm")
+    axes = figure.axes[1]
+    assert not axes.collections
+    thin = [line for line in axes.get_lines() if line.get_label().startswith("_end")]
+    for group in ("M1", "M2"):
+        ends = [line.get_ydata() for line in thin if line.get_color() == GROUP_STYLE[group][0]]
+        expected = np.quantile(draws[:, (rows["group"] == group).to_numpy()], [0.05, 0.95], axis=0)
+        np.testing.assert_allclose(np.sort(ends, axis=0), expected)
+    assert axes.get_ylim()[1] < 100
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["M1 (experts)", "M2 (experts)", "5–95 % of experts"]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 23), (0, 31), (0, 3), (22, 23), (5, 5), (0, 94), (1, 24)])
+def test_no_tick_beyond_the_layers(table, first, last):
+    one = table[(table["layer"] == 0) & (table["group"] == "M1")]
+    many = pd.concat([one.assign(layer=layer) for layer in range(first, last + 1)])
+    for axes in plot_quantity({"model": many}, "stable_rank").axes[1:]:
+        ticks = axes.get_xticks()
+        assert len(ticks)
+        assert first <= min(ticks) <= max(ticks) <= last
+        assert all(tick == round(tick) for tick in ticks)
 
 
 def test_baselines_are_named_by_the_rows_that_have_them(table):

@@ -19,7 +19,7 @@ from weightscope.families.select import parse_groups, parse_layers
 from weightscope.families.spec import DEFAULT_GROUPS, FamilySpec
 from weightscope.options import DEFAULT_EPSILON, Options
 from weightscope.over_experts import over_experts
-from weightscope.planning import plan_analysis
+from weightscope.planning import groups_not_there, plan_analysis
 from weightscope.plots import plot_quantity
 from weightscope.provenance import provenance_here, provenance_of, run_identity
 from weightscope.report import SCHEMAS, check_schema, write_report
@@ -274,7 +274,7 @@ def analyze_checkpoint(
         "checkpoint": checkpoint.source.reference,
         "revision": checkpoint.source.revision,
         "family": checkpoint.detection.spec.name,
-        "notes": list(checkpoint.notes),
+        "notes": [*checkpoint.notes, *groups_not_there(checkpoint, options)],
         "guesses": list(checkpoint.detection.guesses),
         "coverage": coverage(table, skipped, len(checkpoint.strangers)),
         **summarise(table),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from weightscope.checkpoint import Checkpoint
-from weightscope.counting import counted
+from weightscope.counting import counted, listed
 from weightscope.families.matrix import Matrix
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NOT_SELECTED = "not_selected"
 # Without these no matrix is missing: masks and position ids, biases, second names of the same weights.
 HARMLESS = ("buffer", "bias", "tied")
+_HARMLESS_AS_SAID = ("buffers", "biases", "tied")
 
 
 def skipped_table(checkpoint: Checkpoint, selected: Iterable[Matrix]) -> pd.DataFrame:
@@ -61,9 +62,11 @@ def coverage(table: pd.DataFrame, skipped: pd.DataFrame, strangers: int = 0) -> 
     }
 
 
-def coverage_line(counts: dict[str, int]) -> str:
-    """The line every run prints."""
-    harmless = f" ({counts['harmless']} of them buffers or tied)" if counts["harmless"] else ""
+def coverage_line(counts: dict[str, int], skipped: pd.DataFrame) -> str:
+    """The line every run prints, from `coverage` and `skipped_table`."""
+    there = set(skipped["status"])
+    kinds = [said for kind, said in zip(HARMLESS, _HARMLESS_AS_SAID, strict=True) if kind in there]
+    harmless = f" ({counts['harmless']} of them {listed(kinds, 'or')})" if counts["harmless"] else ""
     strangers = f"; {counts['strangers']} not recognised" if counts["strangers"] else ""
     return (
         f"{counts['analysed']} of {counted(counts['selected'], 'selected matrix', 'selected matrices')} "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from reprlib import repr as brief
@@ -13,6 +12,7 @@ from weightscope.families.matching import NameMatcher
 from weightscope.families.matrix import Matrix
 from weightscope.families.sizes import ConfigSizes
 from weightscope.families.spec import Group, IgnoredPattern
+from weightscope.group_entries import GroupEntry, group_entries
 from weightscope.over_experts import NUMBERED
 
 if TYPE_CHECKING:
@@ -20,26 +20,6 @@ if TYPE_CHECKING:
 
 # A config names one.
 _MOST_ARCHITECTURES = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupEntry:
-    """The matrices of one role."""
-
-    stack: str
-    """Their stack."""
-    attention_kind: str
-    """`self`, `cross` or empty."""
-    group: str
-    """The role."""
-    expert: str
-    """`numbered` for experts among which a router chooses, `shared`, or empty."""
-    matrices: int
-    """How many."""
-    shapes: tuple[tuple[int, int], ...]
-    """Their (out_features, in_features), each once."""
-    parameters: tuple[str, ...]
-    """Names in the checkpoint, the layer's number written `*`, each once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +33,9 @@ class StackSizes:
     model_dimension: int | None
     """Width of the residual stream."""
     feed_forward_dimension: int | None
-    """Width of the MLP."""
+    """Width of the MLP, of dense layers where there are experts."""
+    expert_feed_forward_dimension: int | None
+    """Width of one of the experts among which a router chooses; None for models without."""
     heads: int | None
     """Query heads."""
     kv_heads: int | None
@@ -80,7 +62,9 @@ class Inspection:
     model_dimension: int | None
     """Width of the residual stream."""
     feed_forward_dimension: int | None
-    """Width of the MLP."""
+    """Width of the MLP, of dense layers where there are experts."""
+    expert_feed_forward_dimension: int | None
+    """Width of one of the experts among which a router chooses; None for models without."""
     heads: int | None
     """Query heads."""
     kv_heads: int | None
@@ -94,7 +78,8 @@ class Inspection:
     vocabulary: int | None
     """Tokens."""
     parameters: int
-    """Elements of all tensors that are no buffers, tied ones counted once."""
+    """Elements of all tensors that are no buffers, tied ones counted once. Of a file a buffer is told by its
+    name, such as BatchNorm's `running_mean`; a live module is asked."""
     dtypes: dict[str, int]
     """Elements by stored type, buffers and copies left out."""
     bytes: int
@@ -134,7 +119,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
     stacks = _stacks(checkpoint)
     own = next((stack for stack in stacks if stack.stack == checkpoint.detection.spec.stack), stacks[0])
     tied = {entry.tensor.name for entry in checkpoint.skipped if entry.kind == "tied"}
-    buffers = checkpoint.assignment.buffers | tied
+    buffers = checkpoint.assignment.buffers | checkpoint.source.buffers | tied
     elements: Counter[str] = Counter()
     for info in checkpoint.tensors.values():
         if info.name not in buffers:
@@ -149,6 +134,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         layers=own.layers,
         model_dimension=own.model_dimension,
         feed_forward_dimension=own.feed_forward_dimension,
+        expert_feed_forward_dimension=own.expert_feed_forward_dimension,
         heads=own.heads,
         kv_heads=own.kv_heads,
         head_dimension=own.head_dimension,
@@ -159,7 +145,7 @@ def _inspect(checkpoint: Checkpoint) -> Inspection:
         dtypes=dict(elements.most_common()),
         bytes=checkpoint.tensors.nbytes,
         shards=len(checkpoint.source.files),
-        groups=tuple(_entries(matrices)),
+        groups=group_entries(matrices),
         skipped=tuple((entry.tensor.name, entry.reason) for entry in checkpoint.skipped),
         notes=checkpoint.notes,
         guesses=checkpoint.detection.guesses,
@@ -195,15 +181,26 @@ def _stack(
     checkpoint: Checkpoint, stack: str, matrices: tuple[Matrix, ...], sizes: ConfigSizes
 ) -> StackSizes:
     heads = sizes.heads or _heads(checkpoint, stack, matrices, sizes.head_dim)
+    # What a config states of the width is the experts' in some families, and in others of layers not there.
+    routed = any(matrix.expert.isdecimal() for matrix in matrices)
     return StackSizes(
         stack=stack,
         layers=len({m.layer for m in matrices if m.layer is not None}) or sizes.layers,
         model_dimension=_first(matrices, (Group.QKV, Group.Q), axis=1) or sizes.model_dimension,
-        feed_forward_dimension=_first(matrices, (Group.M1,), axis=0) or sizes.feed_forward_dimension,
+        feed_forward_dimension=_width(matrices, expert="")
+        or (None if routed else sizes.feed_forward_dimension),
+        expert_feed_forward_dimension=_width(matrices, expert=NUMBERED)
+        or (sizes.expert_dimension if routed else None),
         heads=heads,
         kv_heads=sizes.kv_heads or _kv_heads(matrices, heads),
         head_dimension=_head_dimension(matrices, heads) or sizes.head_dim,
     )
+
+
+def _width(matrices: tuple[Matrix, ...], *, expert: str) -> int | None:
+    """Rows of the first M1 outside the experts, or of the first numbered expert."""
+    of_kind = (m for m in matrices if (NUMBERED if m.expert.isdecimal() else m.expert) == expert)
+    return _first(tuple(of_kind), (Group.M1,), axis=0)
 
 
 def _head_dimension(matrices: tuple[Matrix, ...], heads: int | None) -> int | None:
@@ -236,22 +233,3 @@ def _kv_heads(matrices: tuple[Matrix, ...], heads: int | None) -> int | None:
 
 def _experts(matrices: tuple[Matrix, ...]) -> int | None:
     return max((1 + int(m.expert) for m in matrices if m.expert.isdecimal()), default=None)
-
-
-def _entries(matrices: tuple[Matrix, ...]) -> list[GroupEntry]:
-    places: dict[tuple[str, str, Group, str], list[Matrix]] = {}
-    for matrix in matrices:
-        expert = NUMBERED if matrix.expert.isdecimal() else matrix.expert
-        places.setdefault((matrix.stack, matrix.attention_kind, matrix.group, expert), []).append(matrix)
-    return [
-        GroupEntry(
-            stack=stack,
-            attention_kind=kind,
-            group=group,
-            expert=expert,
-            matrices=len(members),
-            shapes=tuple(dict.fromkeys(matrix.shape for matrix in members)),
-            parameters=tuple(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", m.parameter) for m in members)),
-        )
-        for (stack, kind, group, expert), members in places.items()
-    ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from weightscope.checkpoint import Checkpoint
+from weightscope.counting import listed
 from weightscope.errors import DeviceMemoryError
 from weightscope.families.select import select
+from weightscope.families.spec import DEFAULT_GROUPS, Group
 from weightscope.options import Options
 from weightscope.sweep.memory import DEFAULT_SHARE, Fitted, Needs, fit
 from weightscope.sweep.streaming import read_by_columns
@@ -39,6 +41,20 @@ def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Fitted, tor
     )
     _check_columns(checkpoint, fitted, options)
     return fitted, device
+
+
+def groups_not_there(checkpoint: Checkpoint, options: Options) -> tuple[str, ...]:
+    """A sentence on groups that were named beside others and that the checkpoint does not have."""
+    if set(options.groups) in (set(DEFAULT_GROUPS), set(Group)):  # nobody named one
+        return ()
+    there = {matrix.group for matrix in checkpoint.matrices}
+    absent = [group for group in options.groups if group not in there]
+    if not absent or len(absent) == len(options.groups):  # of none at all the command itself says why
+        return ()
+    which = f"{'group' if len(absent) == 1 else 'groups'} {listed(absent)}"
+    has = ", ".join(group for group in Group if group in there)
+    were = "was" if len(absent) == 1 else "were"
+    return (f"There is no matrix of {which}, which {were} asked for: there are {has}.",)
 
 
 def _check_columns(checkpoint: Checkpoint, fitted: Fitted, options: Options) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weightscope.baselines import BASELINE, draw_baselines, name_baselines, which_rows
 from weightscope.errors import SelectionError
 from weightscope.over_experts import NUMBERED, SHARED, expert_kind
+from weightscope.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 # Fixed for every figure: colour, marker. Neighbours differ in lightness, so that they part in grey.
 GROUP_STYLE: dict[str, tuple[str, str]] = {
@@ -53,6 +55,12 @@ AXIS_LABEL = {
     "nuclear_norm": r"nuclear norm  $\Sigma\,\sigma$",
     "effective_rank": r"effective rank  $\exp(-\Sigma\,p\,\ln p)$",
 }
+
+EXPERTS_BETWEEN = (0.05, 0.95)
+"""The quantiles of a layer's experts at which thin lines are drawn: the ends would be those of one expert."""
+EXPERTS_NAME = "5–95 % of experts"
+# Outlines and no fill: bands of three groups that lie on one another would be of one colour.
+_THIN: dict[str, Any] = {"linewidth": 0.7, "linestyle": "-", "marker": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,6 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
     with style():
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
-        from matplotlib.ticker import MaxNLocator
 
         # Inches between rows: a row's name is nearer to its own panels than to those above.
         layout = ConstrainedLayoutEngine(h_pad=0.12 if len(rows) > 1 else None)
@@ -117,7 +124,7 @@ def draw(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Figure:
             for panel, axes in zip(panels, line, strict=True):
                 _draw_panel(axes, table, panel, handles)
                 axes.set_xlabel("layer")
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+                axes.xaxis.set_major_locator(_at_layers(table["layer"]))
                 if axes is line[0] or not _one_unit(panels):
                     axes.set_ylabel(AXIS_LABEL.get(panel.quantity, panel.quantity.replace("_", " ")))
                 axes.set_title(
@@ -158,7 +165,8 @@ def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterat
                 numeric = [n for n in table.columns if table[n].dtype.kind in "fi" and n not in key]
                 raise SelectionError(
                     f"The quantity {panel.quantity!r} was asked for.",
-                    f"The table of {label!r} has no such column of numbers; it has {', '.join(numeric)}.",
+                    f"The table of {label!r} has no such column of numbers"
+                    f"{nearest(panel.quantity, numeric)}; it has {', '.join(numeric)}.",
                     "Choose one of these, or analyse with --spectrum to have more.",
                 )
         layers = table[table["layer"].notna() & table["group"].isin(wanted)]
@@ -181,6 +189,8 @@ def _rows(tables: Mapping[str, pd.DataFrame], panels: Sequence[Panel]) -> Iterat
 
 
 def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str, Any]) -> None:
+    from matplotlib.lines import Line2D
+
     drawn = table[table["group"].isin(panel.groups)]
     for (group, kind, expert), members in drawn.groupby(
         ["group", "attention_kind", expert_kind(drawn)], sort=False
@@ -200,12 +210,13 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, panel: Panel, handles: dict[str
             linestyle=line_style,
             label=str(group),
         )
-        handle: Any = line
-        if expert == NUMBERED:  # however many: their mean, and where all of them lie
-            ends = (_with_gaps(by_layer.min())[1], _with_gaps(by_layer.max())[1])
-            handle = (axes.fill_between(layers, *ends, color=colour, alpha=0.16, linewidth=0), line)
+        if expert == NUMBERED:  # however many: their mean, and where most of them lie
+            for end in EXPERTS_BETWEEN:
+                (thin,) = axes.plot(layers, _with_gaps(by_layer.quantile(end))[1], color=colour, **_THIN)
+                thin.set_label("_end")
+            handles.setdefault(EXPERTS_NAME, Line2D([], [], color="0.35", **_THIN))
         which = which_rows(kind, expert)
-        handles.setdefault(f"{group} ({which})" if which else str(group), handle)
+        handles.setdefault(f"{group} ({which})" if which else str(group), line)
     if not table["group"].isin(panel.groups).any():
         axes.text(0.5, 0.5, "no such matrices", transform=axes.transAxes, ha="center", color="0.35")
         axes.set_xticks([])
@@ -225,6 +236,19 @@ def _with_gaps(by_layer: pd.Series[float]) -> tuple[np.ndarray, np.ndarray]:
     steps = np.diff(layers)
     gaps = np.flatnonzero(steps > steps.min(initial=np.inf)) + 1
     return np.insert(layers, gaps, layers[gaps] - 0.5), np.insert(values, gaps, np.nan)
+
+
+def _at_layers(layers: pd.Series[float]) -> MaxNLocator:
+    """Ticks at whole numbers, none of them before the first layer or past the last."""
+    from matplotlib.ticker import MaxNLocator
+
+    first, last = float(layers.min()), float(layers.max())
+
+    class AtLayers(MaxNLocator):
+        def tick_values(self, vmin: float, vmax: float) -> list[float]:
+            return [tick for tick in super().tick_values(vmin, vmax) if first <= tick <= last]
+
+    return AtLayers(integer=True, min_n_ticks=1)
 
 
 def _place_in_legend(name: str, groups: Sequence[str]) -> int:

@@ -226,6 +226,17 @@ def test_an_index_may_not_name_what_is_not_there(shard: str, tmp_path: Path) -> 
     assert len(str(error)) < 1000
 
 
+def test_missing_shards_are_counted(tmp_path: Path) -> None:
+    write_single(tmp_path, "m-1-of-4.safetensors")
+    write_index(tmp_path, {f"{n}.weight": f"m-{n}-of-4.safetensors" for n in (1, 2, 3, 4)})
+    words = (
+        "Of the 4 shards that it names 3 are not there",
+        "first being 'm-2-of-4",
+        "--partial is for layers",
+    )
+    assert_refused(tmp_path, CheckpointFormatError, *words)
+
+
 @pytest.mark.parametrize("tensor", ["b.weight", "a.weight"], ids=["not in any shard", "in the other shard"])
 def test_an_index_that_contradicts_its_shards(tensor: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "1", {"a.weight": PAIR["a.weight"]})

@@ -450,7 +450,7 @@ GOOD_FAMILY = {
 }
 PATTERN = GOOD_FAMILY["patterns"][0]
 FAMILIES: dict[str, tuple[object, str, Sequence[str]]] = {
-    "unknown field": ({**GOOD_FAMILY, "prefix": "x"}, "UnknownFamily", ["At prefix"]),
+    "unknown field": ({**GOOD_FAMILY, "prefix": "x"}, "UnknownFamily", ["no field 'prefix'"]),
     "unknown field of a pattern": (
         {"name": "x", "patterns": [{**PATTERN, "part": 1}]},
         "UnknownFamily",

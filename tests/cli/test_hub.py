@@ -86,6 +86,14 @@ def test_verify_needs_whole_files(run, repo, tmp_path):
     assert {file["checked"] for file in provenance["files"]} == {"digest"}
 
 
+def test_a_misspelt_path_is_told_to_be_no_folder(run, hub, monkeypatch):
+    said = "and there is no such folder here."
+    assert said in run("analyze", "mdls/llama").stderr
+    assert said not in run("analyze", "hf://mdls/llama").stderr
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert said in run("analyze", "mdls/llama").stderr
+
+
 @pytest.mark.parametrize("connections", ["0", "65"])
 def test_a_number_of_connections_out_of_range(connections, run, repo):
     done = run("analyze", "org/gpt", "--connections", connections)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import transformers as hf
 from typer.testing import CliRunner
 
 import weightscope
@@ -11,6 +12,7 @@ from tests.factories import write_checkpoint, write_gpt2
 from tests.families.made_up import llama, llama_config
 from weightscope.cli.app import app
 from weightscope.cli.render_inspection import in_lines, together
+from weightscope.errors import WeightscopeError
 from weightscope.families.matrix import GROUP_ORDER
 from weightscope.sweep.memory import _at_least, _at_most, parse_memory
 
@@ -24,6 +26,12 @@ def _as_always(monkeypatch):
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def run_failing(*arguments):
+    with pytest.raises(WeightscopeError) as caught:
+        run(*arguments)
+    return caught.value
 
 
 def lines_of(done):
@@ -91,6 +99,56 @@ def test_a_selection_that_fits_nothing_says_what_there_is(tmp_path):
     done = run("analyze", write_gpt2(tmp_path), "--groups", "G", "--layers", "0")
     assert "No matrix belongs to the selected groups and layers. There are " in done.stdout
     assert "1 tensor of group embedding" in done.stdout
+
+
+def test_a_group_that_is_not_there_is_said_to_be_missing(tmp_path):
+    folder = write_gpt2(tmp_path)
+    done = run("analyze", folder, "--groups", "conv,G")
+    assert "This checkpoint has no matrix of group G or conv. There are " in done.stdout
+    assert "1 tensor of group embedding" in " ".join(done.stdout.split())
+    done = run("analyze", folder, "--groups", "conv,M1,G")
+    note = (
+        "There is no matrix of groups G and conv, which were asked for: there are Q, K, V, O, QKV, M1, M2, "
+    )
+    assert f"note: {note}" in done.stderr
+    assert any(
+        said.startswith(note) for said in weightscope.analyze(folder, groups="conv,M1,G").summary["notes"]
+    )
+    for groups in ("all", "Q,M1", "conv"):
+        assert "asked for" not in run("analyze", folder, "--groups", groups).stderr
+    assert "asked for" not in run("analyze", folder).stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("q,k", "Q"), ("KK", "K"), ("qkv", "QKV"), ("m1", "M1"), ("convs", "conv")]
+)
+def test_a_group_is_answered_with_the_nearest(given, meant):
+    assert f"(did you mean '{meant}'?)" in str(run_failing("analyze", "demo", "--groups", given))
+
+
+def test_norm_preservation_of_a_selection_is_nothing_of_the_model(tmp_path):
+    folder = write_gpt2(tmp_path)
+    for groups, left_out in (("Q", "QKV, M1 and M2"), ("QKV,M1", "M2")):
+        done = run("analyze", folder, "--groups", groups)
+        assert f"norm preservation: needs QKV, M1 and M2 (not selected: {left_out})" in lines_of(done)
+        assert "no layer has" not in done.stdout
+    experts = write_checkpoint(
+        tmp_path / "m", {f"h.{n}.mlp.up_proj.weight": torch.randn(4, 3) for n in range(2)}
+    )
+    assert "norm preservation: no layer has all of QKV, M1 and M2" in lines_of(run("analyze", experts))
+
+
+def test_what_is_skipped_without_harm_is_called_by_its_kind(tmp_path):
+    model = hf.GptOssForCausalLM(
+        hf.GptOssConfig(
+            vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=8, num_local_experts=2, num_experts_per_tok=1, intermediate_size=12,
+        )
+    )  # fmt: skip
+    model.save_pretrained(tmp_path / "m")
+    done = run("analyze", tmp_path / "m")
+    assert "; 4 skipped (4 of them biases)" in done.stdout, done.stdout
+    assert "skipped (2 of them buffers)" in run("analyze", write_gpt2(tmp_path / "g")).stdout
 
 
 def test_no_mean_over_matrices_of_several_shapes(tmp_path):
@@ -200,7 +258,7 @@ def test_inspect_shows_the_size_of_a_head(tmp_path):
     assert "head dimension   2" in lines_of(run("inspect", folder))
     assert json.loads(run("inspect", folder, "--json").stdout)["head_dimension"] == 2
     # nope and rope together, whatever the config calls its head_dim
-    assert "head dimension   8" in lines_of(run("inspect", latent(tmp_path / "d")))
+    assert "head dimension       8" in lines_of(run("inspect", latent(tmp_path / "d")))
 
 
 def test_inspect_breaks_names_at_their_dots_and_says_a_stacked_one_once(tmp_path, monkeypatch):
@@ -214,6 +272,25 @@ def test_inspect_breaks_names_at_their_dots_and_says_a_stacked_one_once(tmp_path
         for piece in line.split():
             if "." in piece or piece.startswith(("self_attn", "weight")):
                 assert set(piece.strip(".").split(".")) <= words, piece
+
+
+def test_inspect_prints_a_row_for_each_name(tmp_path):
+    state = torch.nn.LSTM(32, 64, 2, bidirectional=True).state_dict()
+    done = run("inspect", write_checkpoint(tmp_path, state))
+    cells = {line.split()[-1]: line.split()[-3:-1] for line in lines_of(done) if "weight_" in line}
+    assert cells == {name: ["1", "×".join(map(str, t.shape))] for name, t in state.items() if t.dim() == 2}
+
+
+def test_inspect_counts_the_names_that_it_leaves_out(tmp_path):
+    state = {f"w{chr(97 + n)}": torch.randn(4, n + 1) for n in range(20)}
+    done = run("inspect", write_checkpoint(tmp_path, state))
+    assert lines_of(done)[-2].split() == ["8", "…", "8", "more", "names", "(--json)"]
+
+
+def test_inspect_says_how_wide_experts_are(tmp_path):
+    lines = lines_of(run("inspect", latent(tmp_path / "d")))
+    assert {"FF dimension         40", "expert FF dimension  10"} <= set(lines)
+    assert "expert" not in run("inspect", write_gpt2(tmp_path / "g")).stdout
 
 
 def test_names_together_and_in_lines():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 from weightscope.checkpoints.download import Downloader
@@ -20,7 +20,7 @@ from weightscope.checkpoints.reference import CheckpointRef
 from weightscope.checkpoints.repository import RemoteShard, RepositoryFolder
 from weightscope.checkpoints.safetensors import PARAMS, SafetensorsSource, ShardFile
 from weightscope.checkpoints.source import Source
-from weightscope.errors import CheckpointFormatError, OptionError, TransferError
+from weightscope.errors import CheckpointFormatError, CheckpointNotFound, OptionError, TransferError
 
 _HEADERS_AT_ONCE = 16
 
@@ -89,13 +89,18 @@ def open_hub(
             "Add --cache to download whole files first.",
         )
     if is_offline():
-        return _open_cached(shown, reference, cached_snapshot(reference.location, revision), reading)
+        with _nor_a_folder(reference):
+            snapshot = cached_snapshot(reference.location, revision)
+        return _open_cached(shown, reference, snapshot, reading)
     try:
-        repository = HubRepository(reference.location, revision, patience)
+        with _nor_a_folder(reference):
+            repository = HubRepository(reference.location, revision, patience)
     except TransferError:
         if not reading.cache:
             raise
-        source = _open_cached(shown, reference, cached_snapshot(reference.location, revision), reading)
+        with _nor_a_folder(reference):
+            snapshot = cached_snapshot(reference.location, revision)
+        source = _open_cached(shown, reference, snapshot, reading)
         commit = source.revision[:12]
         source.notes = (
             f"The Hub could not be reached: commit {commit} was read from the cache.",
@@ -123,6 +128,18 @@ def open_hub(
         source = _stream(shown, folder, files, repository, downloader, to_close)
         to_close.pop_all()  # all is well: they stay open
     return source
+
+
+@contextmanager
+def _nor_a_folder(reference: CheckpointRef) -> Iterator[None]:
+    """Say of what may be a misspelt path that it is none, where the repository cannot be had either."""
+    try:
+        yield
+    except (CheckpointNotFound, TransferError) as error:
+        if reference.forced or reference.revision:
+            raise
+        found = f"{error.found.removesuffix('.')}, and there is no such folder here."
+        raise type(error)(error.asked, found, error.advice) from None
 
 
 def _place(subfolder: str, repository: HubRepository) -> tuple[str, str | None]:

@@ -156,8 +156,13 @@ def _by_index(listing: Listing, name: str) -> CheckpointFiles:
             raise _bad_index(
                 listing, name, f"It names the shard {shard[:200]!r}, which is not a file of its folder."
             )
-        if not listing.has(shard):
-            raise _bad_index(listing, name, f"It names the shard {shard[:200]!r}, which is not there.")
+    if missing := [shard for shard in shards if not listing.has(shard)]:
+        first = f"{missing[0][:200]!r}"
+        found = f"It names the shard {first}, which is not there."
+        if len(missing) > 1:
+            of_all = f"Of the {len(shards)} shards that it names {len(missing)}"
+            found = f"{of_all} are not there, the first being {first}."
+        raise _bad_index(listing, name, found, "; --partial is for layers that are missing, not for files")
     return CheckpointFiles(shards=shards, weight_map=weight_map, pickled=not name.endswith(INDEX_SUFFIX))
 
 
@@ -171,11 +176,11 @@ def as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _bad_index(listing: Listing, name: str, found: str) -> CheckpointFormatError:
+def _bad_index(listing: Listing, name: str, found: str, beside: str = "") -> CheckpointFormatError:
     return CheckpointFormatError(
         f"The index {listing.shown(name)} was read.",
         found,
-        "Fetch the missing files, or the index again, from the source.",
+        f"Fetch the missing files, or the index again, from the source{beside}.",
     )
 
 

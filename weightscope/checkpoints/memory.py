@@ -25,12 +25,14 @@ class MemorySource(Source):
         *,
         files: tuple[FileRecord, ...] = (),
         notes: tuple[str, ...] = (),
+        buffers: frozenset[str] = frozenset(),
     ) -> None:
         self.reference = reference
         self.config = config or {}
         self.has_config = config is not None
         self.files = files
         self.notes = notes
+        self.buffers = buffers
         self._state = state
         self._received = 0
         self.index, self.tied = _describe(reference, state)
@@ -47,7 +49,13 @@ class MemorySource(Source):
             "(in, out, kernel), which the module tells and a file would not."
             for name in list(turned)[:1]
         ]
-        return cls(type(module).__name__, {**module.state_dict(), **turned}, found, notes=tuple(notes))
+        return cls(
+            type(module).__name__,
+            {**module.state_dict(), **turned},
+            found,
+            notes=tuple(notes),
+            buffers=frozenset(name for name, _ in module.named_buffers(remove_duplicate=False)),
+        )
 
     def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:
         """The tensor itself, or a view of a part of it, detached, wherever it lies."""

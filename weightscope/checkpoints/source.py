@@ -40,6 +40,7 @@ class Source(ABC):
         files: The files the tensors lie in; empty for tensors in memory.
         notes: Sentences the user should see: what was passed over, what was assumed.
         tied: Names that are other names of a tensor in `index`, each with that tensor's name.
+        buffers: Names known to be no parameters; empty where nothing but the names tells.
     """
 
     reference: str
@@ -50,6 +51,7 @@ class Source(ABC):
     files: tuple[FileRecord, ...] = ()
     notes: tuple[str, ...] = ()
     tied: Mapping[str, str]
+    buffers: frozenset[str] = frozenset()
 
     @abstractmethod
     def read(self, info: TensorInfo, into: torch.Tensor | None = None) -> torch.Tensor:

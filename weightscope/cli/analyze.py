@@ -127,7 +127,7 @@ def analyze(
     from weightscope.cli.progress import bytes_progress
     from weightscope.families.select import parse_groups, parse_layers
     from weightscope.options import Options
-    from weightscope.planning import plan_analysis
+    from weightscope.planning import groups_not_there, plan_analysis
     from weightscope.publish import check_writable, refuse_others
     from weightscope.report import JOURNAL_FILE
     from weightscope.sweep.memory import parse_memory
@@ -169,7 +169,8 @@ def analyze(
         raise typer.Exit(130) from None
     with opened as checkpoint:
         if not quiet:
-            render.notes(checkpoint.notes, checkpoint.detection.guesses)
+            notes = (*checkpoint.notes, *groups_not_there(checkpoint, options))
+            render.notes(notes, checkpoint.detection.guesses)
         if dry_run:
             from weightscope.estimate import estimate
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,10 +51,10 @@ def analysis(found: Analysis, files: Sequence[Path], *, plots: bool = True) -> N
         if summary["all"]["groups"]:
             _print_over_all(out, summary)
         if any(entry["layers"] for entry in summary["groups"]):
-            _print_preservation(out, summary["norm_preservation"])
+            _print_preservation(out, summary["norm_preservation"], found.provenance["options"]["groups"])
     else:
         out.print(_nothing_selected(found))
-    out.print(Text(coverage_line(summary["coverage"])))
+    out.print(Text(coverage_line(summary["coverage"], found.skipped)))
     bad = found.table[found.table["status"] != "ok"]
     for status, parameter in zip(bad["status"], bad["parameter"], strict=True):
         out.print(Text(f"  {status}: {parameter}", style="red"), soft_wrap=True)
@@ -200,9 +200,13 @@ def _print_over_all(out: Console, summary: Mapping[str, Any]) -> None:
         )
 
 
-def _print_preservation(out: Console, found: Mapping[str, Any]) -> None:
+def _print_preservation(out: Console, found: Mapping[str, Any], asked: Collection[str]) -> None:
     within = [entry for entry in found["within_layers"] if entry["max_over_min"] is not None]
     if not within:
+        if left_out := [group for group in found["groups"] if group not in asked]:
+            why = f"norm preservation: needs QKV, M1 and M2 (not selected: {listed(left_out)})"
+            print_hanging(out, why)
+            return
         out.print(Text("norm preservation: no layer has all of QKV, M1 and M2"))
         return
     worst = max(within, key=lambda entry: float(entry["max_over_min"]))
@@ -232,10 +236,11 @@ def _nothing_selected(found: Analysis) -> Text:
         return Text("There is no matrix.")
     options = found.provenance["options"]
     by_default = options["layers"] is None and set(options["groups"]) == set(DEFAULT_GROUPS)
-    why = (
-        "No matrix of attention or feed-forward was recognised, and by default only these are analysed."
-        if by_default
-        else "No matrix belongs to the selected groups and layers."
-    )
+    if by_default:
+        why = "No matrix of attention or feed-forward was recognised, and by default only these are analysed."
+    elif options["layers"] is None:
+        why = f"This checkpoint has no matrix of group {listed(options['groups'], 'or')}."
+    else:
+        why = "No matrix belongs to the selected groups and layers."
     there = listed(f"{counted(count, 'tensor')} of group {group}" for group, count in counts.items())
     return Text(f"{why} There {'is' if reasons.size == 1 else 'are'} {there}. --groups all analyses them.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from weightscope.cli.render import NOTHING, console, role, several_places, width_of
+from weightscope.counting import counted
 
 if TYPE_CHECKING:
-    from weightscope.inspection import GroupEntry, Inspection, StackSizes
+    from weightscope.group_entries import GroupEntry, TemplateEntry
+    from weightscope.inspection import Inspection, StackSizes
 
 _SIZES = {
     "layers": "layers",
@@ -24,8 +26,10 @@ _SIZES = {
     "kv heads": "kv_heads",
     "head dimension": "head_dimension",
 }
+# Of mixtures alone, behind the width of dense layers.
+_OF_EXPERTS = {"expert FF dimension": "expert_feed_forward_dimension"}
 # What is listed of an entry before an ellipsis.
-_MOST_SHAPES, _MOST_NAMES, _MOST_SKIPPED = 3, 6, 10
+_MOST_SHAPES, _MOST_NAMES, _MOST_SKIPPED = 3, 12, 10
 # Narrower than this a column of names is no help.
 _LEAST_WIDTH = 24
 
@@ -37,7 +41,9 @@ def inspection(found: Inspection) -> None:
     out.print(Text(f"{found.checkpoint}  ({found.family}{architectures})", style="bold"), soft_wrap=True)
     if several := len(found.stacks) > 1:
         out.print(_stacks_table(found.stacks))
-    of_stack = {} if several else {label: getattr(found, name) for label, name in _SIZES.items()}
+    of_stack = (
+        {} if several else {label: getattr(found, name) for label, name in _sizes(found.stacks).items()}
+    )
     whole = {
         **of_stack,
         **({"experts": found.experts} if found.experts else {}),
@@ -57,6 +63,17 @@ def inspection(found: Inspection) -> None:
         out.print(Text(f"skipped: {len(found.skipped) - _MOST_SKIPPED} more (--json lists them)"))
 
 
+def _sizes(stacks: Sequence[StackSizes]) -> dict[str, str]:
+    """Which sizes are printed, and what they are called in an `Inspection`."""
+    of_experts = any(stack.expert_feed_forward_dimension for stack in stacks)
+    found = {}
+    for label, name in _SIZES.items():
+        found[label] = name
+        if of_experts and name == "feed_forward_dimension":
+            found |= _OF_EXPERTS
+    return found
+
+
 def _labelled(values: Mapping[str, object]) -> Table:
     """A line for each value."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -72,14 +89,14 @@ def _stacks_table(stacks: Sequence[StackSizes]) -> Table:
     table.add_column("", min_width=max(map(len, _SIZES)))
     for stack in stacks:
         table.add_column(stack.stack or NOTHING)
-    for label, name in _SIZES.items():
+    for label, name in _sizes(stacks).items():
         values = (getattr(stack, name) for stack in stacks)
         table.add_row(label, *(NOTHING if value is None else str(value) for value in values))
     return table
 
 
 def _group_table(groups: Sequence[GroupEntry], room: int | None) -> Table:
-    """The groups, and their parameters' names in lines of at most `room`; without names if that is None."""
+    """A row for each name of a group, in lines of at most `room`; without names if that is None."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("group")
     table.add_column("matrices", justify="right")
@@ -88,21 +105,24 @@ def _group_table(groups: Sequence[GroupEntry], room: int | None) -> Table:
     several = several_places((entry.stack, entry.attention_kind) for entry in groups)
     for entry in groups:
         place = (entry.stack, entry.attention_kind) if several else ()
-        shapes = [f"{m}×{n}" for m, n in entry.shapes[:_MOST_SHAPES]]
-        shapes += ["…"] if len(entry.shapes) > _MOST_SHAPES else []
-        names = "" if room is None else "\n".join(_names(entry.parameters, room))
         of_whom = role({"group": entry.group, "expert": entry.expert})
         named = " ".join(part for part in (*place, of_whom) if part)
-        # As Text: in a str rich would take a name's brackets for markup.
-        table.add_row(Text(named), str(entry.matrices), "\n".join(shapes), Text(names))
+        for template in entry.templates[:_MOST_NAMES]:
+            lines = [] if room is None else in_lines(together(template.parameter), room)
+            # As Text: in a str rich would take a name's brackets for markup.
+            table.add_row(
+                Text(named), str(template.matrices), "\n".join(_shapes(template)), Text("\n".join(lines))
+            )
+            named = ""
+        if rest := entry.templates[_MOST_NAMES:]:
+            matrices = sum(template.matrices for template in rest)
+            table.add_row("", str(matrices), "", f"… {counted(len(rest), 'more name')} (--json)")
     return table
 
 
-def _names(parameters: Sequence[str], room: int) -> Iterator[str]:
-    for name in parameters[:_MOST_NAMES]:
-        yield from in_lines(together(name), room)
-    if len(parameters) > _MOST_NAMES:
-        yield "…"
+def _shapes(template: TemplateEntry) -> list[str]:
+    shapes = [f"{m}×{n}" for m, n in template.shapes[:_MOST_SHAPES]]
+    return [*shapes, "…"] if len(template.shapes) > _MOST_SHAPES else shapes
 
 
 def together(parameter: str) -> str:

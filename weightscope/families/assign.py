@@ -25,6 +25,9 @@ from weightscope.families.spec import (
 )
 from weightscope.families.split import matched, stacked_qkv, unmatched
 
+# What torch's BatchNorm and InstanceNorm keep as buffers, beside `num_batches_tracked`, an integer.
+_STATISTICS = ("running_mean", "running_var")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
@@ -50,7 +53,8 @@ class Assignment:
     skipped: tuple[Skipped, ...]
     """Every tensor of two or more dimensions that is in no matrix."""
     buffers: frozenset[str]
-    """Names of all tensors, of any dimension, that are no parameters: masks, position ids, integers."""
+    """Names of all tensors, of any dimension, that are no parameters: masks, position ids, running
+    statistics, integers."""
     beyond: frozenset[int] = frozenset()
     """Layers of the family's `stack_beyond`."""
 
@@ -88,7 +92,8 @@ def assign(
         info = _without_leading_one(stored, match)
         ignored = match.pattern if match and isinstance(match.pattern, IgnoredPattern) else None
         trained = ignored is not None and ignored.trained
-        if (ignored is not None and not trained) or ELEMENT_TYPES[info.dtype].kind != "float":
+        statistic = info.name.rpartition(".")[2] in _STATISTICS and len(info.shape) == 1
+        if (ignored is not None and not trained) or statistic or ELEMENT_TYPES[info.dtype].kind != "float":
             buffers.add(info.name)
         if len(info.shape) < 2 or info.name in (tied or {}):
             continue

@@ -1,18 +1,15 @@
 """Families that users describe in a file, without waiting for a release."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from weightscope.counting import counted
 from weightscope.errors import UnknownFamily
+from weightscope.families.file_problems import of_fields, of_yaml
 from weightscope.families.registry import FAMILIES, get_family
 from weightscope.families.spec import FamilySpec
 
 _MOST_BYTES = 1_000_000
 _LISTS = ("patterns", "ignored")
-# A list that is closed where it begins, and comments or empty lines before an entry all the same.
-_CLOSED = re.compile(r"^(\w+): *\[\] *(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*[ \t]*- ", re.MULTILINE)
 
 
 def load_family(name_or_path: str) -> FamilySpec:
@@ -31,7 +28,10 @@ def load_family(name_or_path: str) -> FamilySpec:
     try:
         return parse_family(_text_of(path), path)
     except OSError as error:
-        raise _refused(path, f"It cannot be read: {error.strerror}.") from None
+        found = f"It cannot be read: {error.strerror}."
+        raise _refused(
+            path, found, "Check the path; 'weightscope families' lists families by name."
+        ) from None
     except ValueError as error:  # no UTF-8
         raise _refused(path, f"It is not YAML: {' '.join(str(error).split())[:160]}.") from None
 
@@ -55,15 +55,9 @@ def parse_family(text: str, path: Path) -> FamilySpec:
     except UnknownFamily:
         raise
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        others = error.error_count() - 1
-        more = f" (and {counted(others, 'more problem')})" if others else ""
-        raise _refused(path, f"At {where}: {first['msg']}{more}.") from None
+        raise _refused(path, *of_fields(text, error)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, too deep
-        closed = _CLOSED.search(text)
-        why = f"'{closed[1]}: []' is a whole list, and entries follow it" if closed else str(error)
-        raise _refused(path, f"It is not YAML: {' '.join(why.split())[:160]}.") from None
+        raise _refused(path, *of_yaml(text, error, path.name)) from None
 
 
 def _strict_loader() -> type[Any]:
@@ -73,9 +67,11 @@ def _strict_loader() -> type[Any]:
     class Strict(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             keys = [key.value for key, _ in node.value]
-            if twice := [key for key in keys if keys.count(key) > 1]:
-                line = node.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {twice[0]!r} stands twice in the mapping of line {line}")
+            for place, (key, _) in enumerate(node.value):
+                if key.value in keys[:place]:
+                    line = node.start_mark.line + 1
+                    why = f"the key {key.value!r} stands twice in the mapping of line {line}"
+                    raise yaml.MarkedYAMLError(problem=why, problem_mark=key.start_mark)
             return super().construct_mapping(node, deep)
 
     return Strict
@@ -101,9 +97,9 @@ def _text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _refused(path: Path, found: str) -> UnknownFamily:
+def _refused(path: Path, found: str, advice: str = "") -> UnknownFamily:
     return UnknownFamily(
         f"The family file '{path}' was given.",
         found,
-        "See 'weightscope families show gpt2' for the fields and an example.",
+        advice or "See 'weightscope families show gpt2' for the fields and an example.",
     )

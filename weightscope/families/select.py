@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from weightscope.errors import SelectionError
 from weightscope.families.matrix import Matrix
 from weightscope.families.spec import Group
+from weightscope.wording import nearest
 
 
 def parse_groups(groups: str | Iterable[str]) -> tuple[Group, ...]:
@@ -22,7 +23,7 @@ def parse_groups(groups: str | Iterable[str]) -> tuple[Group, ...]:
         if name not in known:
             raise SelectionError(
                 f"The group {name!r} was asked for.",
-                f"The groups are: {', '.join(known)}.",
+                f"There is no such group{nearest(str(name), known)}. The groups are: {', '.join(known)}.",
                 "Use some of these, separated by commas, or 'all'.",
             )
     return tuple(group for group in Group if group.value in names)

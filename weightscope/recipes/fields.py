@@ -13,7 +13,7 @@ from weightscope.errors import WeightscopeError
 from weightscope.families.select import parse_groups, parse_layers
 from weightscope.families.spec import Group
 from weightscope.options import Options
-from weightscope.recipes.wording import named
+from weightscope.wording import named
 
 
 def problem(found: str, advice: str = "", *, at: tuple[str, ...] = ()) -> PydanticCustomError:

@@ -8,7 +8,7 @@ from typing import Any
 from weightscope.errors import RecipeError
 from weightscope.recipes.document import Document, parse_value
 from weightscope.recipes.training_spec import TRAINING
-from weightscope.recipes.wording import named, nearest
+from weightscope.wording import named, nearest
 
 # They belong to the source beside which they stand, and mean nothing beside another one.
 _OF_THE_SOURCE = ("revision", "subfolder")

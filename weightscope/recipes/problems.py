@@ -11,7 +11,7 @@ from weightscope.errors import RecipeError, WeightscopeError
 from weightscope.recipes.document import Document, Place
 from weightscope.recipes.fields import described
 from weightscope.recipes.spec import KINDS
-from weightscope.recipes.wording import named, nearest
+from weightscope.wording import named, nearest
 
 # What pydantic's types of error ask for.
 _WANTED = {

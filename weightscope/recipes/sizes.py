@@ -7,7 +7,7 @@ from typing import Any
 from weightscope.errors import RecipeError
 from weightscope.recipes.document import Document, Place
 from weightscope.recipes.training_spec import PAPER, TRAINING, setting_keys
-from weightscope.recipes.wording import named, nearest
+from weightscope.wording import named, nearest
 
 
 def trains(document: Document) -> bool:

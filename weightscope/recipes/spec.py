@@ -31,9 +31,9 @@ from weightscope.recipes.fields import (
 )
 from weightscope.recipes.parts import Experiment, Part
 from weightscope.recipes.training_spec import DecayRecipe, MergingRecipe
-from weightscope.recipes.wording import nearest
 from weightscope.sweep.memory import parse_memory
 from weightscope.table import columns
+from weightscope.wording import nearest
 
 AnyModel = TypeVar("AnyModel", bound="ModelSpec")
 

@@ -1,4 +1,4 @@
-"""Words that the messages about recipes share."""
+"""Words that messages share: what was meant instead, and how a value is called."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` without its last mark, or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{found[0]}'?)" if found else ""
+    spelled = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)
+    return f" (did you mean '{spelled[found[0]]}'?)" if found else ""
 
 
 def named(value: Any) -> str:
-    """A value of a recipe as a message calls it."""
+    """A value of a YAML file as a message calls it."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
