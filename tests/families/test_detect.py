@@ -178,7 +178,7 @@ def test_the_first_names_of_llama_are_guessed_where_all_three_fit(tmp_path):
 
 def test_a_family_whose_names_they_are_is_named(tmp_path):
     """Others may store other things under these names: a hint, no more."""
-    with opened(tmp_path, llama(0, 1), {"model_type": "lama"}) as checkpoint:
+    with opened(tmp_path, llama(0, 1), {"model_type": "llamo"}) as checkpoint:
         assert checkpoint.detection.spec.name == "unknown"
         assert "names are those of family 'llama': --family llama reads them so" in checkpoint.notes[0]
 
