@@ -66,6 +66,22 @@ def test_names_of_two_families_are_an_error_that_names_both(tmp_path, tensors, c
         assert any(m.group == "other" for m in checkpoint.matrices)
 
 
+def test_a_second_model_under_a_prefix_is_told(tmp_path):
+    tensors = {**llama(0, 1), **{f"old.{name}": tensor for name, tensor in gpt2(0, 1).items()}}
+    with opened(tmp_path, tensors, llama_config(2)) as checkpoint:
+        assert checkpoint.notes == (
+            "Under 'old.' there are layers with the names of family 'gpt2': group other.",
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_attention_heads", 0), ("num_hidden_layers", "two"), ("hidden_size", 8.5)]
+)
+def test_what_is_no_size_is_told(tmp_path, key, value):
+    with opened(tmp_path, llama(0, 1), llama_config(2) | {key: value}) as checkpoint:
+        assert checkpoint.notes == (f"config.json has {key}: {value!r}, which is no size: passed over.",)
+
+
 def layers_under(prefix):
     return {f"{prefix}{name}": tensor for name, tensor in llama(0, 1, prefix="").items()}
 

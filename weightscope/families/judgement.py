@@ -6,10 +6,11 @@ from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.assign import Assignment
+from weightscope.families.beside import models_beside
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.registry import FAMILIES
 from weightscope.families.remarks import DESCRIBE, bare, doubled, no_roles, other_depth, unlike
-from weightscope.families.sizes import ConfigSizes
+from weightscope.families.sizes import ConfigSizes, no_sizes
 from weightscope.families.stated import contradictions
 from weightscope.families.strangers import Strangers, double_roles, empty_roles, strangers
 from weightscope.families.wholeness import missing_layers
@@ -66,6 +67,7 @@ def judge(
         *((missing,) if missing else other_depth(index, assignment, sizes[spec.stack])),
         *contradicting,
         *(_doubts(index, assignment, strange) if known else ()),
+        *no_sizes(config, spec),
         *no_roles(spec),
     )
     return Judgement(problem=problem, remedy=remedy, notes=notes, strangers=strange.names)
@@ -78,3 +80,4 @@ def _doubts(index: TensorIndex, assignment: Assignment, strange: Strangers) -> I
     else:
         yield from bare(empty_roles(assignment), assignment.family)
         yield from doubled(double_roles(index, assignment), assignment.family)
+    yield from models_beside(index, assignment.family)

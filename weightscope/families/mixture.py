@@ -29,7 +29,7 @@ def check_one_family(index: TensorIndex, spec: FamilySpec) -> None:
     strange = {name: info for name, info in matrices.items() if own.match(name) is None}
     if len(strange) == len(matrices):
         return
-    whole_here = {layer for layer, found in _layers(matrices, own, spec).items() if _is_block(found)}
+    whole_here = {layer for layer, found in _layers(matrices, own, spec).items() if is_block(found)}
     examples = list({NUMBER.sub("#", name, count=1): name for name in strange}.values())
     best: tuple[int, str, str] = (0, "", "")
     for other in FAMILIES.values():
@@ -38,7 +38,7 @@ def check_one_family(index: TensorIndex, spec: FamilySpec) -> None:
             continue
         for layer, found in _layers(matrices, matcher, other).items():
             strangers = [name for name in found.values() if name in strange]
-            if strangers and _is_block(found) and layer not in whole_here and len(found) > best[0]:
+            if strangers and is_block(found) and layer not in whole_here and len(found) > best[0]:
                 best = (len(found), other.name, strangers[0])
     if best[1]:
         known = max(_matched(matrices, own), key=lambda pair: _in_layer(pair[1][1]), default=None)
@@ -82,7 +82,7 @@ def _layers(
     return found
 
 
-def _is_block(found: Mapping[Group, str]) -> bool:
-    """Whether these are attention and feed-forward part of a layer."""
+def is_block(found: Mapping[Group, str]) -> bool:
+    """Whether these groups are attention and feed-forward part of a layer."""
     attention = Group.QKV in found or {Group.Q, Group.K, Group.V} <= found.keys()
     return attention and {Group.O, Group.M1, Group.M2} <= found.keys()

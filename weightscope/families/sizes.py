@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from reprlib import repr as brief  # a config is somebody else's text, of any length
 from typing import Any
 
 from weightscope.families.heads import HeadCounts
@@ -109,6 +110,24 @@ def read_sizes(config: Mapping[str, Any], spec: FamilySpec, stack: str = "") -> 
     elif grouped is False:
         found["kv_heads"] = None
     return ConfigSizes(**found)
+
+
+def no_sizes(config: Mapping[str, Any], spec: FamilySpec) -> tuple[str, ...]:
+    """Of layers, width or heads that a config states by what can be none: it is passed over.
+
+    Of other sizes 0 is common, for models without what they count.
+    """
+    text = config.get("text_config")
+    levels = (text, config) if isinstance(text, Mapping) else (config,)
+    said: dict[str, None] = {}
+    for size in ("layers", "model_dimension", "heads"):
+        own, keys = _several(spec.config_keys.get(size, ())), _KEYS[size]
+        for key in own if "" in own else (*own, *keys):
+            for value in (_value(level, key) for level in levels):
+                scalar = isinstance(value, (str, float)) or type(value) is int
+                if scalar and whole_number(value) is None:
+                    said[f"config.json has {key}: {brief(value)}, which is no size: passed over."] = None
+    return tuple(said)
 
 
 def _several(keys: str | tuple[str, ...]) -> tuple[str, ...]:
