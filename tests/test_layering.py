@@ -20,7 +20,7 @@ _FOLDERS = {
     "plain_decoders encoder_decoders long_inputs composed remote_decoders state_space",
     "families": "verification registry family_text sizes matching file_problems family_file copies "
     "guess_torch guess refine matrix places experts split duplicates assign agreement draft user_family "
-    "mixture strangers stated mixers wholeness remarks beside judgement detect select gather",
+    "mixture strangers stated mixers wholeness remarks beside judgement detect select find gather",
     "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
     "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
     "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "

@@ -13,19 +13,18 @@ from weightscope.checkpoints.reading import DEFAULT_CONNECTIONS, Reading
 from weightscope.checkpoints.same import same_bytes
 from weightscope.checkpoints.source import Source
 from weightscope.checkpoints.stream import open_source
-from weightscope.counting import counted, listed
-from weightscope.errors import FamilyMismatch, SelectionError
+from weightscope.errors import FamilyMismatch
 from weightscope.families.agreement import check_heads, check_widths
 from weightscope.families.assign import Assignment, Skipped, assign
 from weightscope.families.copies import stored_copies
 from weightscope.families.detect import Detection, detect_family
 from weightscope.families.experts import check_experts
 from weightscope.families.family_file import load_family
+from weightscope.families.find import find_matrix
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.judgement import Judgement, judge
 from weightscope.families.matrix import Matrix
 from weightscope.families.mixture import check_one_family
-from weightscope.families.select import parse_groups
 from weightscope.families.sizes import ConfigSizes, stack_sizes
 from weightscope.families.spec import FamilySpec
 
@@ -138,35 +137,7 @@ class Checkpoint:
         Raises:
             SelectionError: None or several have them.
         """
-        if "group" in key:
-            key["group"] = parse_groups([key["group"]])[0]
-        if "expert" in key:
-            key["expert"] = str(key["expert"])
-        found = [m for m in self.matrices if all(getattr(m, name) == value for name, value in key.items())]
-        if len(found) == 1:
-            return found[0]
-        asked = ", ".join(f"{name}={value!s}" for name, value in key.items())
-        what = f"{len(found)} matrices have it, such as {found[0].parameter!r}" if found else "None has it"
-        raise SelectionError(
-            f"The matrix with {asked} was asked for.",
-            f"{what}; the checkpoint has {counted(len(self.matrices), 'matrix', 'matrices')}.",
-            f"{self._nearby(key)}.matrices lists them all.",
-        )
-
-    def _nearby(self, key: Mapping[str, Any]) -> str:
-        """For a sentence on what a key might be: where all others fit, the values that this one has."""
-        for name in key:
-            others = {other: value for other, value in key.items() if other != name}
-            values = {
-                getattr(matrix, name): None
-                for matrix in self.matrices
-                if all(getattr(matrix, other) == value for other, value in others.items())
-            }
-            if values and key[name] not in values and len(key) > 1:
-                some = [str(value) for value in values]
-                shown = listed(some) if len(some) < 8 else f"{some[0]} to {some[-1]}"
-                return f"With the rest of it, {name} is {shown}; "
-        return "Give stack, layer, attention_kind, group, expert or parameter; "
+        return find_matrix(self.matrices, **key)
 
     def matrix(self, **key: Any) -> torch.Tensor:
         """One matrix as the model uses it, shape (out_features, in_features), in its stored dtype.

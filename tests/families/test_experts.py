@@ -175,3 +175,11 @@ def test_users_describe_experts_in_a_family(tmp_path):
     with weightscope.open_checkpoint(folder, family=spec) as checkpoint:
         assert [m.expert for m in checkpoint.matrices] == [*map(str, range(11)), "shared"]
         assert torch.equal(checkpoint.matrix(expert="10"), tensors["l.0.up"][10])
+
+
+def test_an_expert_by_its_number_or_its_name(tmp_path):
+    with weightscope.open_checkpoint(write_checkpoint(tmp_path, mixtral(), MIXTRAL)) as checkpoint:
+        key = {"layer": 1, "group": "M1"}
+        assert torch.equal(checkpoint.matrix(**key, expert=2), checkpoint.matrix(**key, expert="2"))
+        with pytest.raises(SelectionError, match="With the rest of it, expert is 0, 1 and 2"):
+            checkpoint.matrix(**key, expert=3)
