@@ -7,7 +7,7 @@ import torch
 
 import weightscope
 from tests.factories import write_checkpoint
-from weightscope.errors import FamilyMismatch, UnknownFamily
+from weightscope.errors import FamilyMismatch, SelectionError, UnknownFamily
 from weightscope.families.spec import FamilySpec, Group, MatrixPattern
 
 D, INNER, EXPERTS = 8, 5, 3
