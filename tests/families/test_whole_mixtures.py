@@ -219,6 +219,12 @@ def test_a_role_that_no_layer_has_is_told(tmp_path):
     [
         ("qwen2_moe", "intermediate_size", 38, "a feed-forward width of 38, and the tensors have 37."),
         ("qwen2_moe", "moe_intermediate_size", 38, "experts of a width of 38, and the tensors have"),
+        (
+            "qwen2_moe",
+            "shared_expert_intermediate_size",
+            38,
+            "a shared expert of a width of 38, and the tensors have",
+        ),
         ("mixtral", "intermediate_size", 38, "experts of a width of 38, and the tensors have"),
         ("gpt_oss", "intermediate_size", 38, "experts of a width of 38, and the tensors have"),
         ("deepseek_v3", "moe_intermediate_size", 38, "experts of a width of 38, and the tensors have"),

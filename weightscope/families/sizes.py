@@ -19,6 +19,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "vocabulary": ("vocab_size",),
     "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
     "expert_dimension": ("moe_intermediate_size",),
+    "shared_expert_dimension": ("shared_expert_intermediate_size",),
     "query_latent_dim": ("q_lora_rank",),
     "latent_dim": ("kv_lora_rank",),
     "key_dim": ("qk_nope_head_dim",),
@@ -51,6 +52,8 @@ class ConfigSizes:
     """Experts a layer among which a router chooses."""
     expert_dimension: int | None = None
     """Width of such an expert."""
+    shared_expert_dimension: int | None = None
+    """Width of the expert that every token goes through."""
     query_latent_dim: int | None = None
     """Of latent attention, what queries are made of."""
     latent_dim: int | None = None

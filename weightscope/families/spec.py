@@ -46,7 +46,16 @@ DEFAULT_GROUPS = tuple(group for group in Group if group in ATTENTION_GROUPS + F
 # What a config may state under a key of the family's own; see `ConfigSizes`.
 SIZES = (
     *("layers", "model_dimension", "feed_forward_dimension", "heads", "kv_heads", "head_dim", "vocabulary"),
-    *("experts", "expert_dimension", "query_latent_dim", "latent_dim", "key_dim", "value_dim", "rotary_dim"),
+    *(
+        "experts",
+        "expert_dimension",
+        "shared_expert_dimension",
+        "query_latent_dim",
+        "latent_dim",
+        "key_dim",
+        "value_dim",
+        "rotary_dim",
+    ),
 )
 # What a config may state by true or false; see `read_sizes`.
 FLAGS = ("multi_query", "grouped_queries")

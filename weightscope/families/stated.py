@@ -87,6 +87,11 @@ def contradictions(
             f"experts{of} of a width", said.expert_dimension, (m for m in first if m.expert.isdecimal())
         )
         found += _otherwise(
+            f"a shared expert{of} of a width",
+            said.shared_expert_dimension,
+            (m for m in first if m.expert == "shared"),
+        )
+        found += _otherwise(
             f"a latent dimension{of} of queries",
             said.query_latent_dim,
             (m for m in own if m.group == Group.Q_A),

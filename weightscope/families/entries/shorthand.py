@@ -21,6 +21,7 @@ _USUAL = {
     "vocabulary": "vocab_size",
     "experts": "num_experts",
     "expert_dimension": "moe_intermediate_size",
+    "shared_expert_dimension": "shared_expert_intermediate_size",
     "query_latent_dim": "q_lora_rank",
     "latent_dim": "kv_lora_rank",
     "key_dim": "qk_nope_head_dim",
