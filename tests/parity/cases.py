@@ -4,13 +4,15 @@ from math import sqrt
 
 from tests.parity.cases_towers import TOWERS
 from tests.parity.models import (
+    COMMON,
     FEED_FORWARD,
-    HEAD_DIM,
+    GROUPED,
     HEADS,
     HIDDEN,
     KV_HEADS,
     LAYERS,
-    VOCABULARY,
+    SIZES,
+    WIDE_HEADS,
     Case,
     Paths,
     cases,
@@ -18,20 +20,9 @@ from tests.parity.models import (
 from tests.parity.text_cases import TEXTS
 from tests.parity.towers import TowerCase
 
-_COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-_SIZES = {
-    **_COMMON,
-    "hidden_size": HIDDEN,
-    "num_attention_heads": HEADS,
-    "intermediate_size": FEED_FORWARD,
-    "num_hidden_layers": LAYERS,
-    "max_position_embeddings": 20,
-}
-_GROUPED = {**_SIZES, "num_key_value_heads": KV_HEADS}
-_WIDE_HEADS = {**_GROUPED, "head_dim": HEAD_DIM}
-_GPT2 = {**_COMMON, "n_embd": HIDDEN, "n_head": HEADS, "n_inner": FEED_FORWARD, "n_layer": LAYERS}
+_GPT2 = {**COMMON, "n_embd": HIDDEN, "n_head": HEADS, "n_inner": FEED_FORWARD, "n_layer": LAYERS}
 _GPT2 |= {"n_positions": 20}
-_NARROW = {**_SIZES, "embedding_size": 16}
+_NARROW = {**SIZES, "embedding_size": 16}
 
 _SELF_ATTENTION = {name: f"self_attn.{name.lower()}_proj" for name in "QKVO"}
 _BERT = Paths(
@@ -53,16 +44,16 @@ _LLAMA = Paths(
 _MASKED = {"head": "ForMaskedLM", "others": ("pooler.dense.weight", "cls.predictions.transform.dense.weight")}
 _ROBERTA = {"head": "ForMaskedLM", "others": ("pooler.dense.weight", "lm_head.dense.weight")}
 _RELATIVE = {
-    **_SIZES,
+    **SIZES,
     "relative_attention": True,
     "pos_att_type": ["c2p", "p2c"],
     "max_relative_positions": 8,
 }
 
 ENCODERS: list[Case] = [
-    *cases("bert", "Bert", _BERT, _SIZES, **_MASKED),
-    *cases("roberta", "Roberta", _BERT, _SIZES, **_ROBERTA),
-    *cases("xlm-roberta", "XLMRoberta", _BERT, _SIZES, **_ROBERTA),
+    *cases("bert", "Bert", _BERT, SIZES, **_MASKED),
+    *cases("roberta", "Roberta", _BERT, SIZES, **_ROBERTA),
+    *cases("xlm-roberta", "XLMRoberta", _BERT, SIZES, **_ROBERTA),
     *cases(
         "distilbert",
         "DistilBert",
@@ -75,7 +66,7 @@ ENCODERS: list[Case] = [
                 "M2": "ffn.lin2",
             },
         ),
-        {**_COMMON, "dim": HIDDEN, "n_heads": HEADS, "hidden_dim": FEED_FORWARD, "n_layers": LAYERS}
+        {**COMMON, "dim": HIDDEN, "n_heads": HEADS, "hidden_dim": FEED_FORWARD, "n_layers": LAYERS}
         | {"max_position_embeddings": 20},
         head="ForMaskedLM",
         others=("vocab_transform.weight",),
@@ -146,7 +137,7 @@ ENCODERS: list[Case] = [
             linears={"O": "attn.Wo", "M2": "mlp.Wo"},
             mlp=("mlp", "act"),
         ),
-        {**_SIZES, "cls_token_id": 1, "sep_token_id": 2},
+        {**SIZES, "cls_token_id": 1, "sep_token_id": 2},
         head="ForMaskedLM",
         others=("head.dense.weight",),
     ),
@@ -189,7 +180,7 @@ GPT2_NAMES: list[Case] = [
                 **_GPT2_MLP,
             },
         ),
-        {**_COMMON, "hidden_size": HIDDEN, "num_heads": HEADS, "intermediate_size": FEED_FORWARD}
+        {**COMMON, "hidden_size": HIDDEN, "num_heads": HEADS, "intermediate_size": FEED_FORWARD}
         | {"num_layers": LAYERS, "max_position_embeddings": 20, "attention_types": [[["global"], LAYERS]]},
     ),
     *cases(
@@ -206,7 +197,7 @@ _FALCON = Paths(
     qkv="self_attention.query_key_value",
     linears={"O": "self_attention.dense", "M1": "mlp.dense_h_to_4h", "M2": "mlp.dense_4h_to_h"},
 )
-_FALCON_SIZES = {key: value for key, value in _SIZES.items() if key != "intermediate_size"}
+_FALCON_SIZES = {key: value for key, value in SIZES.items() if key != "intermediate_size"}
 _FALCON_SIZES |= {"ffn_hidden_size": FEED_FORWARD}
 INTERLEAVED: list[Case] = [
     *cases(
@@ -217,9 +208,9 @@ INTERLEAVED: list[Case] = [
             qkv="attention.query_key_value",
             linears={"O": "attention.dense", "M1": "mlp.dense_h_to_4h", "M2": "mlp.dense_4h_to_h"},
         ),
-        _SIZES,
+        SIZES,
     ),
-    *cases("bloom", "Bloom", _FALCON, {**_COMMON, "hidden_size": HIDDEN, "n_head": HEADS, "n_layer": LAYERS}),
+    *cases("bloom", "Bloom", _FALCON, {**COMMON, "hidden_size": HIDDEN, "n_head": HEADS, "n_layer": LAYERS}),
     *cases("falcon", "Falcon", _FALCON, _FALCON_SIZES, variant="_mqa", kv_heads=1),
     *cases("falcon", "Falcon", _FALCON, {**_FALCON_SIZES, "multi_query": False}, variant="_mha"),
     *cases(
@@ -238,7 +229,7 @@ INTERLEAVED: list[Case] = [
             qkv="self_attn.query_key_value",
             linears={"O": "self_attn.dense", "M1": "mlp.dense_h_to_4h", "M2": "mlp.dense_4h_to_h"},
         ),
-        {**_SIZES, "qk_layernorm": False},
+        {**SIZES, "qk_layernorm": False},
     ),
 ]
 
@@ -251,7 +242,7 @@ PLAIN: list[Case] = [
             layers="decoder.layers",
             linears={**_Q_K_V, "O": "self_attn.out_proj", "M1": "fc1", "M2": "fc2"},
         ),
-        {**_SIZES, "ffn_dim": FEED_FORWARD, "word_embed_proj_dim": 16},
+        {**SIZES, "ffn_dim": FEED_FORWARD, "word_embed_proj_dim": 16},
         others=("project_in.weight", "project_out.weight"),
     ),
     *cases(
@@ -262,7 +253,7 @@ PLAIN: list[Case] = [
             qkv="attn.Wqkv",
             linears={"O": "attn.out_proj", "M1": "ffn.up_proj", "M2": "ffn.down_proj"},
         ),
-        {**_COMMON, "d_model": HIDDEN, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": 20},
+        {**COMMON, "d_model": HIDDEN, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": 20},
     ),
     *cases(
         "phi",
@@ -271,7 +262,7 @@ PLAIN: list[Case] = [
             layers="layers",
             linears={**_Q_K_V, "O": "self_attn.dense", "M1": "mlp.fc1", "M2": "mlp.fc2"},
         ),
-        _GROUPED,
+        GROUPED,
     ),
     *cases(
         "nemotron",
@@ -280,38 +271,38 @@ PLAIN: list[Case] = [
             layers="layers",
             linears={**_SELF_ATTENTION, "M1": "mlp.up_proj", "M2": "mlp.down_proj"},
         ),
-        _WIDE_HEADS,
+        WIDE_HEADS,
     ),
     *cases(
         "starcoder2",
         "Starcoder2",
         Paths(layers="layers", linears={**_SELF_ATTENTION, **_GPT2_MLP}),
-        _WIDE_HEADS,
+        WIDE_HEADS,
     ),
 ]
 
 GATED: list[Case] = [
-    *cases("llama", "Llama", _LLAMA, _WIDE_HEADS),
+    *cases("llama", "Llama", _LLAMA, WIDE_HEADS),
     *cases(
         "llama",
         "Llama",
         _LLAMA,
-        _WIDE_HEADS,
+        WIDE_HEADS,
         variant="_answers",
         head="ForQuestionAnswering",
         others=("qa_outputs.weight",),
     ),
-    *cases("mistral", "Mistral", _LLAMA, _WIDE_HEADS),
-    *cases("qwen2", "Qwen2", _LLAMA, _WIDE_HEADS),
-    *cases("qwen3", "Qwen3", _LLAMA, _WIDE_HEADS),
-    *cases("gemma", "Gemma", _LLAMA, {**_WIDE_HEADS, "num_key_value_heads": 1}),
-    *cases("gemma2", "Gemma2", _LLAMA, _WIDE_HEADS),
-    *cases("gemma3", "Gemma3", _LLAMA, _WIDE_HEADS, config="TextConfig", bare="TextModel"),
-    *cases("stablelm", "StableLm", _LLAMA, _GROUPED),
-    *cases("olmo2", "Olmo2", _LLAMA, _WIDE_HEADS),
-    *cases("cohere2", "Cohere2", _LLAMA, _WIDE_HEADS),
-    *cases("granite", "Granite", _LLAMA, _WIDE_HEADS),
-    *cases("smollm3", "SmolLM3", _LLAMA, _WIDE_HEADS),
+    *cases("mistral", "Mistral", _LLAMA, WIDE_HEADS),
+    *cases("qwen2", "Qwen2", _LLAMA, WIDE_HEADS),
+    *cases("qwen3", "Qwen3", _LLAMA, WIDE_HEADS),
+    *cases("gemma", "Gemma", _LLAMA, {**WIDE_HEADS, "num_key_value_heads": 1}),
+    *cases("gemma2", "Gemma2", _LLAMA, WIDE_HEADS),
+    *cases("gemma3", "Gemma3", _LLAMA, WIDE_HEADS, config="TextConfig", bare="TextModel"),
+    *cases("stablelm", "StableLm", _LLAMA, GROUPED),
+    *cases("olmo2", "Olmo2", _LLAMA, WIDE_HEADS),
+    *cases("cohere2", "Cohere2", _LLAMA, WIDE_HEADS),
+    *cases("granite", "Granite", _LLAMA, WIDE_HEADS),
+    *cases("smollm3", "SmolLM3", _LLAMA, WIDE_HEADS),
     *cases(
         "phi3",
         "Phi3",
@@ -321,7 +312,7 @@ GATED: list[Case] = [
             linears={"O": "self_attn.o_proj", "M2": "mlp.down_proj"},
             mlp=("mlp", "activation_fn"),
         ),
-        _WIDE_HEADS,
+        WIDE_HEADS,
         kv_heads=KV_HEADS,
     ),
     *cases(
@@ -332,7 +323,7 @@ GATED: list[Case] = [
             linears={**_SELF_ATTENTION, "M2": "mlp.down_proj"},
             mlp=("mlp", "activation_fn"),
         ),
-        _WIDE_HEADS,
+        WIDE_HEADS,
     ),
 ]
 

@@ -8,21 +8,19 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
-from tests.parity.models import FEED_FORWARD, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, VOCABULARY
+from tests.parity.models import (
+    COMMON,
+    FEED_FORWARD,
+    GROUPED,
+    HEADS,
+    HIDDEN,
+    KV_HEADS,
+    LAYERS,
+    WIDE_HEADS,
+)
 
 EXPERTS, SMALL, SHARED = 12, 7, 11
-_COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-_ONE_KIND = {
-    **_COMMON,
-    "hidden_size": HIDDEN,
-    "num_attention_heads": HEADS,
-    "num_key_value_heads": KV_HEADS,
-    "intermediate_size": FEED_FORWARD,
-    "num_hidden_layers": LAYERS,
-    "max_position_embeddings": 20,
-}
-_WIDE_HEADS = {**_ONE_KIND, "head_dim": HEAD_DIM}
-_QWEN = {**_WIDE_HEADS, "num_experts": EXPERTS, "moe_intermediate_size": SMALL}
+_QWEN = {**WIDE_HEADS, "num_experts": EXPERTS, "moe_intermediate_size": SMALL}
 _ATTENTION = {f"self_attn.{name.lower()}_proj": name for name in "QKVO"}
 
 
@@ -118,7 +116,7 @@ _LATENT_LINEARS = {"self_attn.q_a_proj": "Q_A", "self_attn.q_b_proj": "Q_B", "se
 MIXTURES = {
     "mixtral": Mixture(
         family="mixtral",
-        build=_model("Mixtral", {**_WIDE_HEADS, "num_local_experts": EXPERTS}),
+        build=_model("Mixtral", {**WIDE_HEADS, "num_local_experts": EXPERTS}),
         dense="",
     ),
     "qwen2_moe": Mixture(
@@ -149,7 +147,7 @@ MIXTURES = {
         family="dbrx",
         build=_model(
             "Dbrx",
-            {**_COMMON, "d_model": HIDDEN, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": 20}
+            {**COMMON, "d_model": HIDDEN, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": 20}
             | {"attn_config": {"kv_n_heads": KV_HEADS, "clip_qkv": 1e9, "rope_theta": 1e4}}
             | {
                 "ffn_config": {
@@ -167,7 +165,7 @@ MIXTURES = {
     ),
     "gpt_oss": Mixture(
         family="gpt_oss",
-        build=_model("GptOss", {**_WIDE_HEADS, "num_local_experts": EXPERTS}),
+        build=_model("GptOss", {**WIDE_HEADS, "num_local_experts": EXPERTS}),
         router="mlp.router",
         dense="",
         activation=gpt_oss,
@@ -175,7 +173,7 @@ MIXTURES = {
     # Inputs and gates as wide as one another, as in the models that are out: no shape tells which is which.
     "gpt_oss_square": Mixture(
         family="gpt_oss",
-        build=_model("GptOss", {**_WIDE_HEADS, "num_local_experts": EXPERTS, "intermediate_size": HIDDEN}),
+        build=_model("GptOss", {**WIDE_HEADS, "num_local_experts": EXPERTS, "intermediate_size": HIDDEN}),
         router="mlp.router",
         dense="",
         activation=gpt_oss,
@@ -184,7 +182,7 @@ MIXTURES = {
         family="jamba",
         build=_model(
             "Jamba",
-            {**_ONE_KIND, "num_experts": EXPERTS, "use_mamba_kernels": False, "mamba_d_state": 3}
+            {**GROUPED, "num_experts": EXPERTS, "use_mamba_kernels": False, "mamba_d_state": 3}
             | {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4}
             | {"expert_layer_period": 2, "expert_layer_offset": 1},
         ),
@@ -203,7 +201,7 @@ MIXTURES = {
         family="llama4",
         build=_model(
             "Llama4",
-            {**_WIDE_HEADS, "num_local_experts": EXPERTS, "intermediate_size_mlp": 19}
+            {**WIDE_HEADS, "num_local_experts": EXPERTS, "intermediate_size_mlp": 19}
             | {"interleave_moe_layer_step": 2, "num_experts_per_tok": 1},
             config="TextConfig",
         ),
@@ -214,13 +212,13 @@ MIXTURES = {
     ),
     "deepseek_v3": Mixture(
         family="deepseek_v3",
-        build=_model("DeepseekV3", {**_ONE_KIND, **_LATENT, "q_lora_rank": 13}),
+        build=_model("DeepseekV3", {**GROUPED, **_LATENT, "q_lora_rank": 13}),
         shared="mlp.shared_experts",
         linears=_LATENT_LINEARS,
     ),
     "deepseek_v3_one_query": Mixture(
         family="deepseek_v3",
-        build=_model("DeepseekV3", {**_ONE_KIND, **_LATENT, "q_lora_rank": None}),
+        build=_model("DeepseekV3", {**GROUPED, **_LATENT, "q_lora_rank": None}),
         shared="mlp.shared_experts",
         linears={"self_attn.q_proj": "Q", "self_attn.o_proj": "O"},
     ),

@@ -17,6 +17,18 @@ from tests.parity import probe
 from tests.parity.towers import TowerCase
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FEED_FORWARD, LAYERS, VOCABULARY = 24, 6, 2, 10, 37, 3, 31
+COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+SIZES = {
+    **COMMON,
+    "hidden_size": HIDDEN,
+    "num_attention_heads": HEADS,
+    "intermediate_size": FEED_FORWARD,
+    "num_hidden_layers": LAYERS,
+    "max_position_embeddings": 20,
+}
+GROUPED = {**SIZES, "num_key_value_heads": KV_HEADS}
+WIDE_HEADS = {**GROUPED, "head_dim": HEAD_DIM}
+
 Weights = dict[str, torch.Tensor]
 Expected = list[tuple[dict[str, object], torch.Tensor]]
 

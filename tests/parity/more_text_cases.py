@@ -5,30 +5,21 @@ from functools import partial
 import transformers as hf
 
 from tests.parity.models import (
+    COMMON,
     FEED_FORWARD,
-    HEAD_DIM,
+    GROUPED,
     HEADS,
     HIDDEN,
-    KV_HEADS,
     LAYERS,
+    SIZES,
     VOCABULARY,
+    WIDE_HEADS,
     Case,
     Paths,
     cases,
 )
 from tests.parity.towers import Tower, TowerCase
 
-COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-SIZES = {
-    **COMMON,
-    "hidden_size": HIDDEN,
-    "num_attention_heads": HEADS,
-    "intermediate_size": FEED_FORWARD,
-    "num_hidden_layers": LAYERS,
-    "max_position_embeddings": 20,
-}
-GROUPED = {**SIZES, "num_key_value_heads": KV_HEADS}
-WIDE_HEADS = {**GROUPED, "head_dim": HEAD_DIM}
 Q_K_V = {name: f"self_attn.{name.lower()}_proj" for name in "QKV"}
 ATTENTION = {**Q_K_V, "O": "self_attn.o_proj"}
 LLAMA = Paths(layers="layers", linears={**ATTENTION, "M2": "mlp.down_proj"}, mlp=("mlp", "act_fn"))

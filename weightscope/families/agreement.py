@@ -129,35 +129,6 @@ def _feed_forward_problem(block: _Block) -> str:
     return ""
 
 
-def fits_together(assignment: Assignment) -> bool:
-    """Whether every block reads and writes the same width, and its parts meet.
-
-    A weight taken for the wrong way round fails here unless it is square.
-    """
-    for block in _blocks(assignment):
-        shapes = {group: matrix.shape for group, matrix in block.items()}
-        reading = (Group.Q, Group.K, Group.V, Group.M1, Group.G)
-        widths = {shapes[group][1] for group in reading if group in shapes}
-        widths |= {shapes[group][0] for group in (Group.O, Group.M2) if group in shapes}
-        inner = {shapes[group][0] for group in (Group.M1, Group.G) if group in shapes}
-        inner |= {shapes[Group.M2][1]} if Group.M2 in shapes else set()
-        apart = {Group.Q, Group.K, Group.O} <= shapes.keys()
-        heads = {shapes[Group.Q][0], shapes[Group.O][1]} if apart else set()
-        if len(widths) > 1 or len(inner) > 1 or len(heads) > 1:
-            return False
-    return True
-
-
-def _blocks(assignment: Assignment) -> list[_Block]:
-    """The matrices of each layer: those of self-attention and one feed-forward part."""
-    blocks: dict[tuple[str, int], _Block] = {}
-    for matrix in assignment.matrices:
-        inside = matrix.layer is not None and not matrix.expert
-        if inside and (matrix.attention_kind == "self" or matrix.group in FEED_FORWARD_GROUPS):
-            blocks.setdefault((matrix.stack, matrix.layer or 0), {})[matrix.group] = matrix
-    return list(blocks.values())
-
-
 def _feed_forwards(assignment: Assignment) -> list[_Block]:
     """The matrices of each feed-forward part, of a mixture one for each expert."""
     blocks: dict[tuple[str, int, str], _Block] = {}

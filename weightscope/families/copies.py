@@ -5,6 +5,7 @@ from typing import Any
 
 from weightscope.checkpoints.header import TensorIndex
 from weightscope.families.matching import NameMatcher, without_wrappers
+from weightscope.families.sizes import config_levels
 from weightscope.families.spec import CopyPattern, FamilySpec, Group, MatrixPattern
 
 _TIED = "tie_word_embeddings"
@@ -36,9 +37,7 @@ def stored_copies(index: TensorIndex, spec: FamilySpec, config: Mapping[str, Any
 
 def _tied_head(index: TensorIndex, spec: FamilySpec, config: Mapping[str, Any]) -> dict[str, str]:
     """The stored head of a model that has none of its own, if one embedding is what it can be."""
-    text = config.get("text_config")
-    levels = (text, config) if isinstance(text, Mapping) else (config,)
-    if next((level[_TIED] for level in levels if _TIED in level), None) is not True:
+    if next((level[_TIED] for level in config_levels(config) if _TIED in level), None) is not True:
         return {}
     matcher = NameMatcher(spec)
     found: dict[Group, list[str]] = {Group.EMBEDDING: [], Group.UNEMBEDDING: []}

@@ -8,7 +8,7 @@ from typing import Any
 from weightscope.checkpoints.header import TensorIndex, TensorInfo
 from weightscope.counting import counted, listed
 from weightscope.errors import FamilyMismatch
-from weightscope.families.agreement import check_heads, check_widths, fits_together
+from weightscope.families.agreement import check_heads, check_widths
 from weightscope.families.assign import assign
 from weightscope.families.guess import UNKNOWN, guess_family
 from weightscope.families.matching import NUMBER, NameMatcher
@@ -100,9 +100,8 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
         except FamilyMismatch as error:
             unlike[spec.name] = error.found
             continue
-        if fits_together(assignment):
-            layered = (m for m in assignment.matrices if m.layer is not None)
-            meanings[spec.name] = frozenset((m.layer, m.attention_kind, m.group, m.slices) for m in layered)
+        layered = (m for m in assignment.matrices if m.layer is not None)
+        meanings[spec.name] = frozenset((m.layer, m.attention_kind, m.group, m.slices) for m in layered)
     # One that knows less of the layers than another, and means the same by it, contradicts nobody.
     meanings = {n: own for n, own in meanings.items() if not any(own < other for other in meanings.values())}
     if len(set(meanings.values())) > 1:
@@ -113,7 +112,7 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
             "the shapes fit all.",
             "Say which one it is with --family, or put its config.json beside the weights.",
         )
-    if len(unlike) == len(named):
+    if not meanings:
         reasons = dict.fromkeys(unlike.values())
         raise FamilyMismatch(
             _SOUGHT,
@@ -121,7 +120,7 @@ def _best_by_name(index: TensorIndex, config: Mapping[str, Any]) -> FamilySpec |
             f"them: {' '.join(reasons)}",
             "Put its config.json beside the weights, or say which one it is with --family.",
         )
-    left = [spec for spec in named if spec.name in meanings] or named
+    left = [spec for spec in named if spec.name in meanings]
     return max(left, key=lambda spec: sum(map(bool, map(NameMatcher(spec).match, index))))
 
 

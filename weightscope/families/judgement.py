@@ -1,6 +1,6 @@
 """Whether a checkpoint is what its family says: what keeps it from being read, and what is to be told."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,14 @@ from weightscope.families.registry import FAMILIES
 from weightscope.families.remarks import DESCRIBE, bare, doubled, no_roles, other_depth, unlike
 from weightscope.families.sizes import ConfigSizes, no_sizes
 from weightscope.families.stated import contradictions
-from weightscope.families.strangers import Strangers, double_roles, empty_roles, strangers
+from weightscope.families.strangers import (
+    Layer,
+    Strangers,
+    double_roles,
+    empty_roles,
+    strangers,
+    unknown_in_layers,
+)
 from weightscope.families.wholeness import missing_layers
 
 
@@ -51,11 +58,10 @@ def judge(
     known = spec.name != UNKNOWN
     missing = missing_layers(index, assignment, config, sizes)
     contradicting = contradictions(assignment.matrices, spec, config, sizes)
-    strange = strangers(index, assignment) if known else Strangers()
+    unknown = unknown_in_layers(index, spec) if known else {}
+    strange = strangers(unknown, assignment)
     problem, remedy = "", ""
-    if not known:
-        pass
-    elif missing:
+    if known and missing:
         problem, remedy = missing, "Complete the checkpoint"
     elif contradicting:
         problem, remedy = contradicting[0], "Correct config.json"
@@ -66,18 +72,20 @@ def judge(
     notes = (
         *((missing,) if missing else other_depth(index, assignment, sizes[spec.stack])),
         *contradicting,
-        *(_doubts(index, assignment, strange) if known else ()),
+        *(_doubts(unknown, assignment, strange) if known else ()),
+        *(models_beside(index, spec) if known else ()),
         *no_sizes(config, spec),
         *no_roles(spec),
     )
     return Judgement(problem=problem, remedy=remedy, notes=notes, strangers=strange.names)
 
 
-def _doubts(index: TensorIndex, assignment: Assignment, strange: Strangers) -> Iterator[str]:
+def _doubts(
+    unknown: Mapping[Layer, Sequence[str]], assignment: Assignment, strange: Strangers
+) -> Iterator[str]:
     """What of a known family's roles is under other names, nowhere, or there under two names."""
     if strange.names:
         yield f"{unlike(strange, assignment.family)} They are of group other. {DESCRIBE}."
     else:
         yield from bare(empty_roles(assignment), assignment.family)
-        yield from doubled(double_roles(index, assignment), assignment.family)
-    yield from models_beside(index, assignment.family)
+        yield from doubled(double_roles(unknown, assignment), assignment.family)

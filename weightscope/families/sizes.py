@@ -84,6 +84,12 @@ def stack_sizes(config: Mapping[str, Any], spec: FamilySpec) -> dict[str, Config
     return {stack: read_sizes(config, spec, stack) for stack in (spec.stack, *spec.stack_keys)}
 
 
+def config_levels(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Where a config may state something of its text: its `text_config`, if it has one, and itself."""
+    text = config.get("text_config")
+    return (text, config) if isinstance(text, Mapping) else (config,)
+
+
 def read_sizes(config: Mapping[str, Any], spec: FamilySpec, stack: str = "") -> ConfigSizes:
     """The sizes in a config, or in its `text_config` where that states them.
 
@@ -94,13 +100,12 @@ def read_sizes(config: Mapping[str, Any], spec: FamilySpec, stack: str = "") -> 
         stack: Which stack's; the family's own if empty.
     """
     of_stack = spec.stack_keys.get(stack or spec.stack, {})
-    text = config.get("text_config")
-    levels = (text, config) if isinstance(text, Mapping) else (config,)
+    levels = config_levels(config)
     found: dict[str, int | None] = {}
     for size, keys in _KEYS.items():
         own = (*_several(of_stack.get(size, ())), *_several(spec.config_keys.get(size, ())))
         candidates = own if size in of_stack or "" in own else (*own, *keys)
-        values = (whole_number(_value(level, key)) for level in levels for key in candidates)
+        values = (whole_number(value_at(level, key)) for level in levels for key in candidates)
         found[size] = next((v for v in values if v is not None), None)
     if config.get("pruned_heads"):  # {layer: heads taken out}: no number of heads holds for every layer
         found |= {"heads": None, "kv_heads": None}
@@ -120,13 +125,12 @@ def no_sizes(config: Mapping[str, Any], spec: FamilySpec) -> tuple[str, ...]:
 
     Of other sizes 0 is common, for models without what they count.
     """
-    text = config.get("text_config")
-    levels = (text, config) if isinstance(text, Mapping) else (config,)
+    levels = config_levels(config)
     said: dict[str, None] = {}
     for size in ("layers", "model_dimension", "heads"):
         own, keys = _several(spec.config_keys.get(size, ())), _KEYS[size]
         for key in own if "" in own else (*own, *keys):
-            for value in (_value(level, key) for level in levels):
+            for value in (value_at(level, key) for level in levels):
                 scalar = isinstance(value, (str, float)) or type(value) is int
                 if scalar and whole_number(value) is None:
                     said[f"config.json has {key}: {brief(value)}, which is no size: passed over."] = None
@@ -146,7 +150,7 @@ def whole_number(value: Any) -> int | None:
     return value if type(value) is int and 0 < value <= MOST else None
 
 
-def _value(config: Mapping[str, Any], key: str) -> Any:
+def value_at(config: Mapping[str, Any], key: str) -> Any:
     """What stands at a key such as `n_head`, or inside others such as `attn_config.kv_n_heads`."""
     found: Any = config
     for part in key.split("."):

@@ -10,7 +10,7 @@ from typing import Any
 from weightscope.counting import counted
 from weightscope.families.guess import UNKNOWN
 from weightscope.families.matrix import Matrix
-from weightscope.families.sizes import ConfigSizes, whole_number
+from weightscope.families.sizes import ConfigSizes, config_levels, whole_number
 from weightscope.families.spec import FamilySpec, Group
 
 # A stack's own count of layers, or that of its part of the config, comes before the model's.
@@ -38,12 +38,10 @@ def stated_layers(
         count = level.get(inner) if isinstance(level, Mapping) else None
         if (number := whole_number(count)) is not None:
             return number
-    if own := spec.config_keys.get("layers"):
-        text = config.get("text_config")
-        levels = (config, text) if isinstance(text, Mapping) else (config,)
-        # Where a family counts otherwise, as ALBERT does, the usual key means something else.
-        if "." not in own and not any(own in level for level in levels):
-            return None
+    own = spec.config_keys.get("layers", "")
+    # Where a family counts otherwise, as ALBERT does, the usual key means something else.
+    if own and "." not in own and not any(own in level for level in config_levels(config)):
+        return None
     # A guessed family has one count, which with several stacks may be any one's.
     return sizes[stack].layers if stack == spec.stack and (alone or spec.name != UNKNOWN) else None
 

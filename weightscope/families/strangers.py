@@ -5,6 +5,7 @@ the same time a role is empty that the family has no layer without, they are mos
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from weightscope.checkpoints.header import TensorIndex
@@ -15,7 +16,8 @@ from weightscope.families.spec import ATTENTION_GROUPS, FEED_FORWARD_GROUPS, Fam
 
 _PARTS = (frozenset(ATTENTION_GROUPS), frozenset(FEED_FORWARD_GROUPS))
 _ROLES = (*ATTENTION_GROUPS, *FEED_FORWARD_GROUPS)
-_Layer = tuple[str, int]
+Layer = tuple[str, int]
+"""Stack and number."""
 
 
 class Strangers(NamedTuple):
@@ -30,19 +32,22 @@ class Strangers(NamedTuple):
     hybrid model, another thing may stand there."""
 
 
-def strangers(index: TensorIndex, assignment: Assignment) -> Strangers:
-    """What a family most likely misses in its layers."""
-    spec = assignment.family
-    unknown = _unknown(index, spec)
+def strangers(unknown: Mapping[Layer, Sequence[str]], assignment: Assignment) -> Strangers:
+    """What a family most likely misses in its layers.
+
+    Args:
+        unknown: What it does not know there, see `unknown_in_layers`.
+        assignment: What each tensor is.
+    """
     if not unknown:
         return Strangers()
-    found: dict[_Layer, set[Group]] = defaultdict(set)
+    found: dict[Layer, set[Group]] = defaultdict(set)
     anywhere: dict[str, set[Group]] = defaultdict(set)
     for matrix in assignment.matrices:
         if matrix.layer is not None and matrix.attention_kind != "cross":
             found[matrix.stack, matrix.layer].add(matrix.group)
             anywhere[matrix.stack].add(matrix.group)
-    expected = _expected(spec)
+    expected = _expected(assignment.family)
     names: dict[str, None] = {}
     empty: set[Group] = set()
     instead = True
@@ -57,17 +62,23 @@ def strangers(index: TensorIndex, assignment: Assignment) -> Strangers:
     return Strangers(tuple(names), tuple(group for group in Group if group in empty), bool(names) and instead)
 
 
-def double_roles(index: TensorIndex, assignment: Assignment) -> dict[str, tuple[str, Group]]:
+def double_roles(
+    unknown: Mapping[Layer, Sequence[str]], assignment: Assignment
+) -> dict[str, tuple[str, Group]]:
     """Names that another family knows in layers where this family has that role under a name of its own.
+
+    Args:
+        unknown: What it does not know there, see `unknown_in_layers`.
+        assignment: What each tensor is.
 
     Returns:
         One name for each other in which only numbers differ, with the other family's name and role for it.
     """
-    found: dict[_Layer, set[Group]] = defaultdict(set)
+    found: dict[Layer, set[Group]] = defaultdict(set)
     for matrix in assignment.matrices:
         found[matrix.stack, matrix.layer or 0].add(matrix.group)
-    names: dict[str, tuple[_Layer, str]] = {}
-    for layer, strange in _unknown(index, assignment.family).items():
+    names: dict[str, tuple[Layer, str]] = {}
+    for layer, strange in unknown.items():
         for name in strange:
             names.setdefault(NUMBER.sub("#", name), (layer, name))
     matchers = {other.name: NameMatcher(other) for other in FAMILIES.values()} if names else {}
@@ -108,13 +119,13 @@ def _expected(spec: FamilySpec) -> dict[str, set[Group]]:
     return roles
 
 
-def _unknown(index: TensorIndex, spec: FamilySpec) -> dict[_Layer, list[str]]:
+def unknown_in_layers(index: TensorIndex, spec: FamilySpec) -> dict[Layer, list[str]]:
     """Matrices whose names begin as those of a layer do, and go on as no template does."""
     matcher = NameMatcher(spec)
     starts: dict[str, str] = {}
     for start, stack in layer_starts(spec):
         starts.setdefault(start, stack)
-    found: dict[_Layer, list[str]] = defaultdict(list)
+    found: dict[Layer, list[str]] = defaultdict(list)
     for name, info in index.items():
         if len(info.shape) < 2 or matcher.match(name) is not None:
             continue

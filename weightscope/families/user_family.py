@@ -16,6 +16,7 @@ from weightscope.counting import counted
 from weightscope.errors import FamilyMismatch
 from weightscope.families.matching import NUMBER, NameMatcher, without_wrappers
 from weightscope.families.registry import FAMILIES
+from weightscope.families.sizes import config_levels, value_at
 from weightscope.families.spec import (
     ATTENTION_GROUPS,
     FEED_FORWARD_GROUPS,
@@ -118,24 +119,13 @@ def check_config_keys(config: Mapping[str, Any], spec: FamilySpec) -> None:
     if not config or spec.name in FAMILIES:  # the registry's own know spellings that a config need not have
         return
     for size, key in spec.config_keys.items():
-        if key and not _states(config, key):
+        if key and all(value_at(level, key) is None for level in config_levels(config)):
             close = get_close_matches(key, [*config], n=1, cutoff=0.0)
             raise FamilyMismatch(
                 f"The config key {key!r} of family {spec.name!r} was to be read, for {size!r}.",
                 f"config.json has no such key; the nearest is {close[0]!r}.",
                 "Correct it under config_keys, or take it out.",
             )
-
-
-def _states(config: Mapping[str, Any], key: str) -> bool:
-    text = config.get("text_config")
-    for level in (text, config) if isinstance(text, Mapping) else (config,):
-        found: Any = level
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        if found is not None:
-            return True
-    return False
 
 
 def nearest(template: str, spec: FamilySpec, names: Iterable[str]) -> str:
@@ -157,9 +147,9 @@ def nearest(template: str, spec: FamilySpec, names: Iterable[str]) -> str:
     return f"the nearest is {max(scores, key=lambda name: scores[name])!r}"
 
 
-def _said(pattern: object) -> str:
+def _said(pattern: MatrixPattern | IgnoredPattern) -> str:
     if not isinstance(pattern, MatrixPattern):
-        return f"{getattr(pattern, 'template', '')!r} (ignored)"
+        return f"{pattern.template!r} (ignored)"
     told = [str(pattern.group), *(["transposed"] if pattern.transposed else [])]
     told += [word for word in (pattern.layout, pattern.stack, pattern.expert) if word]
     return f"{pattern.template!r} ({', '.join(told)})"
