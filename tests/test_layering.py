@@ -21,10 +21,11 @@ _FOLDERS = {
     "families": "verification registry family_text sizes matching file_problems family_file copies "
     "guess_torch guess refine matrix places experts split duplicates assign agreement draft user_family "
     "mixture strangers stated mixers wholeness remarks beside judgement detect select find gather",
-    "spectra": "threads workspace precision moments gram probes accumulate stack_gram lanczos bounds "
-    "extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed side_by_side "
-    "solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra group_solver "
-    "batch",
+    "kernels": "compiling build library",
+    "spectra": "threads workspace compiled precision moments gram probes accumulate stack_gram lanczos "
+    "bounds extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed "
+    "side_by_side solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra "
+    "group_solver batch",
     "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
     "training": "seeds image_set idx parquet_images find_images images task data networks padding descent "
     "stochastic settings thresholds history saved_state follow fits claims merging_losses "
@@ -56,6 +57,7 @@ FLOORS: list[list[str]] = [
     ],
     _folder("families.entries"),
     _folder("families"),
+    _folder("kernels"),
     _folder("spectra"),
     [*_folder("sweep"), "checkpoint"],
     ["table", "over_experts", "summary", "coverage", "options", "provenance", "weightwatcher"],

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from weightscope.checkpoint import Checkpoint
+from weightscope.kernels.library import identity
 from weightscope.options import Options
 from weightscope.sweep.plan import Plan
 
@@ -39,7 +40,7 @@ def provenance_here(device: torch.device) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "platform": platform.platform(),
-        "device": {"type": str(device), "name": name or platform.machine()},
+        "device": {"type": str(device), "name": name or platform.machine(), "kernels": identity()},
         "threads": torch.get_num_threads(),
     }
 

@@ -1,5 +1,6 @@
 """The run: same numbers however it is batched, sharded or stored; memory refused in time."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -49,7 +50,10 @@ def test_every_stored_type_is_upcast_exactly(tmp_path, dtype):
     exact = {name: tensor.to(torch.float64) for name, tensor in stored.items()}
     narrow = values(write_checkpoint(tmp_path / "narrow", stored, {"model_type": "gpt2"}))
     wide = values(write_checkpoint(tmp_path / "wide", exact, {"model_type": "gpt2"}))
-    assert narrow.drop(columns="dtype").equals(wide.drop(columns="dtype"))
+    # Sums in another order: the last digits may differ, and no more.
+    pd.testing.assert_frame_equal(
+        narrow.drop(columns="dtype"), wide.drop(columns="dtype"), rtol=1e-14, atol=0, check_exact=False
+    )
     assert set(wide["dtype"]) == {"F64"}
 
 

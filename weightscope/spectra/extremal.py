@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weightscope.spectra import bounds
+from weightscope.spectra import bounds, compiled
 from weightscope.spectra.gram import gram32, gram64, proves_upper_bound
 from weightscope.spectra.lanczos import Lanczos, Operator
 from weightscope.spectra.workspace import Workspace
@@ -82,7 +82,7 @@ class Problem:
     """One matrix, seen so that its columns are the short side."""
 
     tall: Float[Tensor, "rows columns"]
-    """float32 or float64, exact values; finite, not zero, squares in range."""
+    """float32, float64, or bfloat16 as `compiled` takes it; exact, finite, not zero, squares in range."""
     evaluate: Callable[[Tensor], float]
     """‖Wv‖² of a unit vector, in float64."""
     squares: Callable[[], float]
@@ -127,7 +127,7 @@ def largest_singular_value(
 
 def precisions(stored: torch.dtype, rtol: float) -> list[torch.dtype]:
     """Precisions to try in turn: a run in float32 may stay too wide, one in float64 hardly."""
-    narrow = stored == torch.float32 and rtol >= _FLOAT32_RTOL
+    narrow = stored != torch.float64 and rtol >= _FLOAT32_RTOL
     return [torch.float32, torch.float64] if narrow else [torch.float64]
 
 
@@ -160,6 +160,13 @@ class Goal:
             return (1 + self.rtol / 10) ** 2
         return (1 + self.rtol) ** 2 - self.allowance
 
+    def reached(self, run: Lanczos) -> tuple[float, Float[Tensor, " steps"]] | None:
+        """Largest Ritz value and the weights of its vector, if the run is done."""
+        if not self.by_residual and not bounds.is_upper_bound(self.widest * run.largest(), run, self.limit):
+            return None
+        theta, weights = run.top()
+        return (theta, weights) if self.is_reached(run, theta, weights) else None
+
     def is_reached(self, run: Lanczos, theta: float, weights: Float[Tensor, " steps"]) -> bool:
         """Whether the run's interval is narrow enough, or its residual small enough where that decides."""
         if self.by_residual:
@@ -180,28 +187,27 @@ def _by_lanczos(
     gram = problem.gram if precision == torch.float32 else problem.gram64
     if bound is Bound.PROVED and problem.gram64 is None:
         problem = replace(problem, gram64=gram64(problem.tall, workspace))
-    if tall.dtype != precision and gram is None:
+    if precision == torch.float64 and tall.dtype != precision and gram is None:
         # A copy in float64 could be larger than all else; and where one run failed many steps are ahead.
         gram = problem.gram64 if problem.gram64 is not None else gram64(tall, workspace)
     size = tall.shape[1]
     run = Lanczos(size, dtype=precision, seed=seed, max_steps=MAX_STEPS, workspace=workspace)
     goal = Goal.of(bound, rtol, size, precision)
-    operator = _implicit(tall, workspace) if gram is None else _explicit(gram)
+    operator = _implicit(tall, workspace) if gram is None else _explicit(gram, workspace)
     look = 4
     while run.steps < run.max_steps:
         run.step(operator)
         if run.steps == _IMPLICIT_STEPS and gram is None:
             gram = _gram_if_far(problem, run, tall, workspace)
-            operator = operator if gram is None else _explicit(gram)
+            operator = operator if gram is None else _explicit(gram, workspace)
         ended = run.steps == run.max_steps or run.betas[-1] == 0
         if run.steps < look and not ended:
             continue
         look += max(2, run.steps // 12)
-        theta, weights = run.top()
-        if goal.is_reached(run, theta, weights):
+        if found := goal.reached(run):
             if run.betas[-1] == 0 and precision == torch.float32 and bound in (Bound.PROBABLE, Bound.AUDITED):
                 return None  # what float32 rounded to nothing may be what the bound would have shown
-            top = _finish(problem, run, theta, weights, goal, workspace)
+            top = _finish(problem, run, *found, goal, workspace)
             return top and replace(top, gram=gram if precision == torch.float32 else None)
         if ended:
             return None
@@ -209,6 +215,11 @@ def _by_lanczos(
 
 
 def _implicit(tall: Float[Tensor, "rows columns"], workspace: Workspace) -> Operator:
+    def fused(vector: Tensor, out: Tensor) -> None:
+        compiled.gram_product(tall, vector, out, workspace)
+
+    if _is_fused(tall):
+        return fused
     image = workspace.take("extremal.image", tall.shape[0], dtype=tall.dtype)
 
     def apply(vector: Tensor, out: Tensor) -> None:
@@ -236,11 +247,19 @@ def _multiply(
     torch.sum(sums, 0, out=out)
 
 
-def _explicit(gram: Float[Tensor, "columns columns"]) -> Operator:
+def _is_fused(tall: Float[Tensor, "rows columns"]) -> bool:
+    """Whether the compiled product takes the matrix."""
+    return compiled.takes(tall) or compiled.takes(tall.mT)
+
+
+def _explicit(gram: Float[Tensor, "columns columns"], workspace: Workspace) -> Operator:
+    def half(vector: Tensor, out: Tensor) -> None:
+        compiled.symmetric_product(gram, vector, out, workspace)
+
     def apply(vector: Tensor, out: Tensor) -> None:
         torch.mv(gram, vector, out=out)
 
-    return apply
+    return half if gram.dtype == torch.float32 and compiled.takes(gram) else apply
 
 
 def _gram_if_far(
@@ -250,14 +269,16 @@ def _gram_if_far(
     rows, columns = tall.shape
     theta, weights = run.top()
     near = run.betas[-1] * abs(float(weights[-1])) <= _FAR * theta
-    cheap = problem.bf16_valued or rows >= 4 * columns or problem.gram64 is not None
-    if near or tall.dtype != torch.float32 or not cheap:
+    # Compiled, a step reads what lies row by row once, so that a Gram matrix saves less.
+    high = rows >= (6 if compiled.takes(tall) else 4) * columns
+    cheap = high or (problem.bf16_valued and not compiled.takes(tall))
+    if near or tall.dtype == torch.float64 or not (cheap or problem.gram64 is not None):
         return None
     gram = workspace.take("extremal.gram", columns, columns, dtype=torch.float32)
     if problem.gram64 is not None:
         gram.copy_(problem.gram64)
     else:
-        gram32(tall, gram, bf16_valued=problem.bf16_valued)
+        gram32(tall, gram, workspace, bf16_valued=problem.bf16_valued)
     return gram
 
 

@@ -34,7 +34,7 @@ def gram64(
     """WᵀW in float64.
 
     Args:
-        tall: float32 or float64, exact values.
+        tall: Any floating type, exact values.
         workspace: Holds the result until the name is taken again.
         name: Under which it is held.
         onto: A Gram matrix of other rows to add this one to, in place, instead.
@@ -44,10 +44,7 @@ def gram64(
     for start in range(0, rows, _ROWS):
         block = tall[start : start + _ROWS]
         if block.dtype != torch.float64:
-            # As it lies in memory, so that the cast runs along it.
-            lying = block if block.stride(1) == 1 else block.mT
-            exact = workspace.take("gram.rows", *lying.shape).copy_(lying)
-            block = exact if lying is block else exact.mT
+            block = _cast(block, workspace, torch.float64)
         add_lower(block, result, anew=start == 0 and onto is None)
     mirror(result)
     return result
@@ -79,16 +76,15 @@ def mixed_gram(
     The products are exact. What the short sums round off is a tenth of what one long sum in float32 would.
 
     Args:
-        tall: float32, exact values.
+        tall: float32 or bfloat16, exact values.
         workspace: Holds the result until the name is taken again.
         name: Under which it is held.
     """
-    rows, columns = tall.shape
+    columns = tall.shape[1]
     result = workspace.take(name, columns, columns)
     sums = workspace.take("gram.sums", columns, _PANEL, dtype=torch.float32)
     with float32_products("bfloat16"):
-        for start in range(0, rows, _SHORT_ROWS):
-            block = tall[start : start + _SHORT_ROWS]
+        for start, block in _blocks32(tall, workspace, _SHORT_ROWS):
             for left, right in _panels(columns):
                 part = sums[: columns - left, : right - left]
                 torch.mm(block[:, left:].mT, block[:, left:right], out=part)
@@ -99,7 +95,11 @@ def mixed_gram(
 
 
 def gram32(
-    tall: Float[Tensor, "rows columns"], out: Float[Tensor, "columns columns"], *, bf16_valued: bool
+    tall: Float[Tensor, "rows columns"],
+    out: Float[Tensor, "columns columns"],
+    workspace: Workspace,
+    *,
+    bf16_valued: bool,
 ) -> None:
     """WᵀW in float32, to find vectors with and never to report.
 
@@ -108,9 +108,29 @@ def gram32(
     used; their sums are float32 either way.
     """
     with float32_products("bfloat16" if bf16_valued else "exact"):
-        for left, right in _panels(len(out)):
-            out[left:, left:right].addmm_(tall[:, left:].mT, tall[:, left:right], beta=0)
+        for start, block in _blocks32(tall, workspace):
+            for left, right in _panels(len(out)):
+                target = out[left:, left:right]
+                target.addmm_(block[:, left:].mT, block[:, left:right], beta=0 if start == 0 else 1)
     mirror(out)
+
+
+def _blocks32(
+    tall: Float[Tensor, "rows columns"], workspace: Workspace, rows: int | None = None
+) -> Iterator[tuple[int, Float[Tensor, "few columns"]]]:
+    """Row blocks in float32, each with its first row: the matrix itself where it is that and may be whole."""
+    wide = tall.dtype == torch.float32
+    step = rows or (len(tall) if wide else _ROWS)
+    for start in range(0, len(tall), step):
+        block = tall[start : start + step]
+        yield start, block if wide else _cast(block, workspace, torch.float32)
+
+
+def _cast(block: Float[Tensor, "few columns"], workspace: Workspace, dtype: torch.dtype) -> Tensor:
+    """In another type, as it lies in memory, so that the cast runs along it."""
+    lying = block if block.stride(1) == 1 else block.mT
+    cast = workspace.take("gram.rows", *lying.shape, dtype=dtype).copy_(lying)
+    return cast if lying is block else cast.mT
 
 
 def _panels(columns: int) -> Iterator[tuple[int, int]]:

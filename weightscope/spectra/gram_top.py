@@ -107,9 +107,8 @@ def _by_lanczos(gram: KnownGram, rtol: float, bound: Bound, seed: int, workspace
         if run.steps < look and not ended:
             continue
         look += max(2, run.steps // 12)
-        theta, weights = run.top()
-        if goal.is_reached(run, theta, weights):
-            return _finish(gram, run, theta, weights, goal, workspace)
+        if found := goal.reached(run):
+            return _finish(gram, run, *found, goal, workspace)
         if ended:
             return None
     return None

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weightscope.spectra import compiled
 from weightscope.spectra.workspace import Workspace
 
 Operator = Callable[[Tensor, Tensor], None]
@@ -88,6 +89,12 @@ class Lanczos:
             torch.div(residual, beta, out=self._basis[steps])
             if beta < self._noise * max(self.alphas):
                 _orthonormalise(self._basis[steps], known)
+
+    def largest(self) -> float:
+        """Largest Ritz value."""
+        if compiled.available():
+            return compiled.largest_eigenvalue(self.alphas, self.betas)
+        return self.top()[0]
 
     def top(self) -> tuple[float, Float[Tensor, " steps"]]:
         """Largest Ritz value, and the weights of its vector over the basis."""

@@ -8,13 +8,14 @@ of the whole: QKV costs no pass of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weightscope.spectra import compiled
 from weightscope.spectra.workspace import Workspace
 
 # 1 MB of float64: half of the level-2 cache of a current core.
@@ -115,7 +116,7 @@ def sums_and_product(
     """The sums of a matrix, and ‖W·right‖² or ‖Wᵀ·left‖² from the same pass (0 without a vector).
 
     Args:
-        matrix: float32 or float64, any layout; finite, with squares that stay in range.
+        matrix: Any floating type and layout; finite, with squares that stay in range.
         right: float64.
         left: float64; not with `right`.
         workspace: For the pieces.
@@ -136,13 +137,12 @@ def product_squares(
     """‖W·right‖² or ‖Wᵀ·left‖² alone, in float64."""
     if _lies_transposed(matrix):
         matrix, right, left = matrix.mT, left, right
-    rows, columns = matrix.shape
-    step = min(rows, max(1, _PIECE_ELEMENTS // columns))
-    pieces = workspace.take("pass.piece", step, columns)
-    product = workspace.take("pass.product", rows if left is None else columns).zero_()
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        piece = pieces[: stop - start].copy_(matrix[start:stop])
+    if compiled.takes(matrix):
+        product = compiled.sums(matrix, right, left, workspace).products
+        return 0.0 if product is None else float(product.square().sum())
+    product = workspace.take("pass.product", matrix.shape[0 if left is None else 1]).zero_()
+    for start, piece in _pieces(matrix, workspace):
+        stop = start + len(piece)
         if right is not None:
             torch.mv(piece, right, out=product[start:stop])
         if left is not None:
@@ -162,42 +162,67 @@ def _pass(
     workspace: Workspace,
 ) -> tuple[Sums, float]:
     """One pass in the order of memory; gives ‖W·right‖² or ‖Wᵀ·left‖²."""
+    found = (compiled.sums if compiled.takes(matrix) else _sums)(matrix, right, left, workspace)
+    sample = matrix[: max(1, _PIECE_ELEMENTS // matrix.shape[1])]
+    shift = _shift(sample)
+    deviations = _deviations(matrix, shift, workspace) if shift else float(found.row_squares.sum())
+    mean = float(found.row_sums.sum()) / matrix.numel()
+    sums = Sums(
+        row_squares=found.row_squares,
+        column_squares=found.column_squares,
+        mean=mean,
+        spread=deviations - matrix.numel() * (mean - shift) ** 2,
+    )
+    return sums, 0.0 if found.products is None else float(found.products.square().sum())
+
+
+def _sums(
+    matrix: Float[Tensor, "rows columns"],
+    right: Float[Tensor, " columns"] | None,
+    left: Float[Tensor, " rows"] | None,
+    workspace: Workspace,
+) -> compiled.Pass:
+    """As `compiled.sums`, of any matrix."""
     rows, columns = matrix.shape
-    step = min(rows, max(1, _PIECE_ELEMENTS // columns))
-    pieces = workspace.take("pass.piece", step, columns)
-    squares = workspace.take("pass.squares", step, columns)
-    product = workspace.take("pass.product", rows if left is None else columns).zero_()
-    ones = torch.ones(max(step, columns), dtype=torch.float64, device=matrix.device)
     row_squares = torch.empty(rows, dtype=torch.float64, device=matrix.device)
     row_sums = torch.empty_like(row_squares)
-    column_squares = torch.zeros(columns, dtype=torch.float64, device=matrix.device)
-    shift = _shift(matrix[:step])
-    deviations = 0.0
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        piece, square = pieces[: stop - start], squares[: stop - start]
-        piece.copy_(matrix[start:stop])
-        torch.mul(piece, piece, out=square)
+    column_squares = row_squares.new_zeros(columns)
+    products = None
+    if right is not None or left is not None:
+        products = row_squares.new_zeros(rows if left is None else columns)
+    squares = workspace.take("pass.squares", *_piece_shape(matrix))
+    ones = row_squares.new_ones(max(squares.shape))
+    for start, piece in _pieces(matrix, workspace):
+        stop = start + len(piece)
+        square = torch.mul(piece, piece, out=squares[: len(piece)])
         torch.mv(square, ones[:columns], out=row_squares[start:stop])
         torch.mv(piece, ones[:columns], out=row_sums[start:stop])
-        column_squares.addmv_(square.mT, ones[: stop - start])
-        if right is not None:
-            torch.mv(piece, right, out=product[start:stop])
-        if left is not None:
-            product.addmv_(piece.mT, left[start:stop])
-        if shift:
-            deviations += float(torch.sub(piece, shift, out=square).square_().sum())
-    count = rows * columns
-    mean = float(row_sums.sum()) / count
-    if not shift:
-        deviations = float(row_squares.sum())
-    sums = Sums(
-        row_squares=row_squares,
-        column_squares=column_squares,
-        mean=mean,
-        spread=deviations - count * (mean - shift) ** 2,
-    )
-    return sums, float(product.square().sum())
+        column_squares.addmv_(square.mT, ones[: len(piece)])
+        if right is not None and products is not None:
+            torch.mv(piece, right, out=products[start:stop])
+        if left is not None and products is not None:
+            products.addmv_(piece.mT, left[start:stop])
+    return compiled.Pass(row_squares, row_sums, column_squares, products)
+
+
+def _deviations(matrix: Float[Tensor, "rows columns"], shift: float, workspace: Workspace) -> float:
+    """Σ(w − shift)²."""
+    return sum(float(piece.sub_(shift).square_().sum()) for _, piece in _pieces(matrix, workspace))
+
+
+def _pieces(
+    matrix: Float[Tensor, "rows columns"], workspace: Workspace
+) -> Iterator[tuple[int, Float[Tensor, "few columns"]]]:
+    """Row blocks in float64, each with its first row; the next one takes its memory."""
+    pieces = workspace.take("pass.piece", *_piece_shape(matrix))
+    for start in range(0, len(matrix), len(pieces)):
+        block = matrix[start : start + len(pieces)]
+        yield start, pieces[: len(block)].copy_(block)
+
+
+def _piece_shape(matrix: Float[Tensor, "rows columns"]) -> tuple[int, int]:
+    rows, columns = matrix.shape
+    return min(rows, max(1, _PIECE_ELEMENTS // columns)), columns
 
 
 def _shift(sample: Float[Tensor, "rows columns"]) -> float:
@@ -217,6 +242,8 @@ def _max_over_median(squares: Float[Tensor, " length"]) -> float:
 def largest_element(matrix: Float[Tensor, "rows columns"]) -> float:
     """Largest absolute element; NaN or infinite where one is."""
     lying = matrix.mT if _lies_transposed(matrix) else matrix
+    if compiled.takes(lying):
+        return compiled.largest(lying)
     if lying.is_contiguous():
         lowest, highest = torch.aminmax(lying)
     else:  # of which aminmax would make a copy

@@ -96,7 +96,8 @@ class StackSolver:
         """Solve a stack; when this returns its memory may be used again.
 
         Args:
-            parts: float32 or float64, any layout; scaled in place and back.
+            parts: float32 or float64, any layout, or bfloat16 row by row or column by column where there is
+                `compiled`; scaled in place and back.
             whole: The parts below one another, in the same memory.
             bf16_valued: Whether bfloat16 holds every value.
         """

@@ -14,6 +14,7 @@ from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
 from weightscope.families.gather import slice_of
 from weightscope.families.matrix import Matrix
+from weightscope.spectra import compiled
 from weightscope.spectra.group_solver import DEFAULT_GROUP_BYTES, GroupSolver
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.solver import StackSolver
@@ -265,7 +266,7 @@ def _exact(
     model uses all the same.
     """
     slices = [part for matrix in stack.parts for part in matrix.slices]
-    dtype = torch.float64 if {part.tensor.dtype for part in slices} & _DOUBLE else torch.float32
+    dtype = _type_of({part.tensor.dtype for part in slices}, workspace.device)
     rows, columns = sum(part.shape[0] for part in slices), slices[0].shape[1]
     turned = all(part.transposed for part in slices)
     memory = workspace.take("exact", *((columns, rows) if turned else (rows, columns)), dtype=dtype)
@@ -279,6 +280,13 @@ def _exact(
             row += part.shape[0]
         parts.append(whole[first:row])
     return (whole if stack.whole else None), parts
+
+
+def _type_of(stored: set[str], device: torch.device) -> torch.dtype:
+    """A type that holds these exactly and that the solver has products of."""
+    if stored <= _BF16_VALUED and device.type == "cpu" and compiled.available():
+        return torch.bfloat16
+    return torch.float64 if stored & _DOUBLE else torch.float32
 
 
 def _too_large(stack: Stack | None, device: torch.device) -> DeviceMemoryError:
