@@ -96,6 +96,49 @@ def test_symmetric_products(size, threads):
     assert bool(((out - matrix.double() @ vector.double()).abs() <= allowed).all())
 
 
+@pytest.mark.parametrize("out", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [*SHAPES, (1100, 300), (257, 256), (513, 31)], ids=str)
+def test_gram_matrices_by_the_matrix_units(shape, layout, out, threads):
+    matrix = laid(shape, layout, torch.bfloat16)
+    tall = tall_of(matrix)
+    if not compiled.has_gram_of(tall):
+        pytest.skip("no matrix units for bfloat16")
+    exact, gram = tall.double(), torch.full((tall.shape[1],) * 2, math.nan, dtype=out)
+    compiled.gram(tall, gram, Workspace(CPU))
+    assert torch.equal(gram, gram.mT)
+    allowed = 3 * U32 * math.sqrt(len(tall)) * (exact.abs().mT @ exact.abs())
+    assert bool(((gram - exact.mT @ exact).abs() <= allowed).all())
+
+
+def test_gram_matrices_do_not_depend_on_the_number_of_threads(monkeypatch):
+    tall = drawn(1500, 700, dtype=torch.bfloat16)
+    if not compiled.has_gram_of(tall):
+        pytest.skip("no matrix units for bfloat16")
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(compiled, "_threads", lambda _, threads=threads: threads)
+        gram = torch.empty(700, 700)
+        compiled.gram(tall, gram, Workspace(CPU))
+        found.append(gram)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(("steps", "size"), [(1, 1), (1, 40), (3, 33), (4, 64), (30, 200), (150, 331)])
+def test_vectors_are_made_orthogonal(steps, size):
+    basis = torch.linalg.qr(drawn(size, steps).double()).Q.mT.contiguous()
+    vector = drawn(size, seed=1).double() + 3 * basis[-1]
+    left = vector - basis.mT @ (basis @ vector)
+    narrow, found = basis.float(), vector.float()
+    assert compiled.orthogonalises(narrow)
+    along, length = compiled.orthogonalise(narrow, found, Workspace(CPU))
+    assert along == pytest.approx(float(basis[-1] @ vector), rel=1e-5)
+    assert length == pytest.approx(float(found.double().norm()), rel=1e-14)
+    assert float((narrow @ found).abs().max()) <= 1e-6 * float(vector.norm()) * max(length, 1e-3)
+    assert torch.allclose(found.double(), left, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("side", ["right", "left", None])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -163,6 +206,8 @@ def test_what_is_not_taken():
     assert not compiled.takes(matrix.half())
     assert not compiled.takes(matrix.to("meta"))
     assert not compiled.takes(matrix[:0])
+    assert not compiled.has_gram_of(matrix)
+    assert not compiled.orthogonalises(matrix.double())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -39,10 +39,17 @@ def write_phi(folder, *, dtype, scale=1.0, trained=False):
 
 
 def assert_same_without(folder, monkeypatch, **options):
+    """With everything, without the matrix units, and without the library."""
     mine = weightscope.analyze(folder, **options)
     with monkeypatch.context() as patched:
+        patched.setattr(compiled, "_has_matrix_units", lambda: False)
+        assert_same(mine, weightscope.analyze(folder, **options))
         patched.setattr(compiled, "library", lambda: None)
-        others = weightscope.analyze(folder, **options)
+        assert_same(mine, weightscope.analyze(folder, **options))
+    return mine.table
+
+
+def assert_same(mine, others):
     for name in mine.table:
         one, other = mine.table[name], others.table[name]
         if pd.api.types.is_float_dtype(one):
@@ -52,18 +59,38 @@ def assert_same_without(folder, monkeypatch, **options):
             )
         else:
             pd.testing.assert_series_equal(one, other)
-    return mine.table
 
 
 @pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize(
-    "dtype", [torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.float16], ids=str
-)
 @pytest.mark.parametrize("bound", list(Bound), ids=str)
-def test_the_same_norms(tmp_path, monkeypatch, bound, dtype, trained):
-    folder = write_phi(tmp_path, dtype=dtype, trained=trained)
+def test_the_same_norms(tmp_path, monkeypatch, bound, trained):
+    folder = write_phi(tmp_path, dtype=torch.bfloat16, trained=trained)
     table = assert_same_without(folder, monkeypatch, bound=bound)
     assert (table["method"] == "lanczos").all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float8_e4m3fn, torch.float16, torch.float64], ids=str)
+def test_the_same_norms_of_other_types(tmp_path, monkeypatch, dtype):
+    assert_same_without(write_phi(tmp_path, dtype=dtype), monkeypatch)
+
+
+@pytest.mark.parametrize(("rows", "method"), [(300, "gram_eigvalsh"), (1400, "mixed_gram_eigvalsh")])
+def test_the_same_spectra_within_what_is_stated(monkeypatch, rows, method):
+    """Mixed sums round differently; short sides below 256 would have an SVD."""
+    weight = torch.randn(rows, 300, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = []
+    for without in ({}, {"_has_matrix_units": False}, {"library": None}):
+        with monkeypatch.context() as patched:
+            for name, nothing in without.items():
+                patched.setattr(compiled, name, lambda nothing=nothing: nothing)
+            analysis = weightscope.analyze({"h.0.mlp.c_fc.weight": weight}, spectrum=True)
+        row = analysis.table.iloc[0]
+        assert row["method"] == f"lanczos+{method}"
+        found.append((analysis.spectra["singular_value"].to_numpy(), row["spectrum_error"]))
+    exact = torch.linalg.svdvals(weight.double()).numpy()
+    for values, error in found:
+        assert error < 1e-5
+        assert abs(values - exact).max() <= error * exact[0]
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])

@@ -20,6 +20,11 @@ _FUNCTIONS: dict[str, tuple[type[Any] | None, list[type[Any]]]] = {
     "symmetric_product": (None, [_POINTER, _LONG, *[_POINTER] * 3, _INT]),
     "sums_room": (_LONG, [_LONG, _INT]),
     "sums": (None, [_INT, _POINTER, _LONG, _LONG, _LONG, *[_POINTER] * 7, _INT]),
+    "orthogonalise_room": (_LONG, [_LONG]),
+    "orthogonalise": (ctypes.c_double, [_POINTER, _LONG, _LONG, *[_POINTER] * 3]),
+    "has_matrix_units": (_INT, []),
+    "gram_room": (_LONG, [_LONG]),
+    "gram": (None, [_POINTER, _LONG, _LONG, _LONG, _INT, _INT, _POINTER, _POINTER, _INT]),
     "largest_eigenvalue": (ctypes.c_double, [_POINTER, _POINTER, _LONG]),
     "largest": (ctypes.c_float, [_INT, _POINTER, _LONG, _LONG, _LONG, _INT]),
 }

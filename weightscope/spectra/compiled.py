@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,8 @@ from weightscope.spectra.workspace import Workspace
 _TYPES = {torch.bfloat16: 0, torch.float32: 1}
 # Elements from which a second thread pays for being woken.
 _WORTH_THREADS = 2**16
+# Elements of a Lanczos basis that lie in a core's own cache.
+_CACHED = 2**19
 
 
 class Pass(NamedTuple):
@@ -101,6 +104,65 @@ def symmetric_product(
     functions.weightscope_symmetric_product(
         matrix.data_ptr(), size, vector.data_ptr(), out.data_ptr(), room.data_ptr(), threads
     )
+
+
+def orthogonalises(basis: Float[Tensor, "steps size"]) -> bool:
+    """Whether `orthogonalise` is the faster way: float32, and within the second-level cache."""
+    return takes(basis) and basis.dtype == torch.float32 and basis.numel() <= _CACHED
+
+
+def orthogonalise(
+    basis: Float[Tensor, "steps size"], vector: Float[Tensor, " size"], workspace: Workspace
+) -> tuple[float, float]:
+    """Make a vector orthogonal to the rows of `basis`, in place.
+
+    Args:
+        basis: As `orthogonalises` takes it, contiguous, orthonormal.
+        vector: float32, contiguous.
+        workspace: For the work.
+
+    Returns:
+        What it had along the last row, and the length of what is left.
+    """
+    functions = _functions()
+    room = workspace.take(
+        "compiled.basis", functions.weightscope_orthogonalise_room(len(vector)), dtype=torch.float32
+    )
+    length = ctypes.c_double()
+    along: float = functions.weightscope_orthogonalise(
+        *(basis.data_ptr(), *basis.shape, vector.data_ptr(), room.data_ptr(), ctypes.addressof(length))
+    )
+    return along, length.value
+
+
+def gram(
+    tall: Float[Tensor, "rows columns"], out: Float[Tensor, "columns columns"], workspace: Workspace
+) -> None:
+    """WᵀW, by the matrix units: 512 products, which are exact, summed in float32, these sums in `out`'s type.
+
+    Args:
+        tall: W, as `has_gram_of` takes it.
+        out: Where to, float32 or float64, contiguous.
+        workspace: For the values in the order in which the units want them.
+    """
+    wide = tall.stride(1) != 1  # it lies on its side
+    lying = tall.mT if wide else tall
+    functions = _functions()
+    room = workspace.take("compiled.gram", functions.weightscope_gram_room(tall.shape[1]), dtype=torch.uint8)
+    functions.weightscope_gram(
+        *(lying.data_ptr(), *lying.shape, lying.stride(0), wide),
+        *(out.dtype == torch.float64, out.data_ptr(), room.data_ptr(), _threads(tall)),
+    )
+
+
+def has_gram_of(tall: Tensor) -> bool:
+    """Whether `gram` takes it: bfloat16, it or its transpose as `takes` takes it, on a CPU that can."""
+    return tall.dtype == torch.bfloat16 and (takes(tall) or takes(tall.mT)) and _has_matrix_units()
+
+
+@lru_cache(maxsize=1)
+def _has_matrix_units() -> bool:
+    return bool(_functions().weightscope_has_matrix_units())
 
 
 def sums(

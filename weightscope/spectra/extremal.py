@@ -269,9 +269,12 @@ def _gram_if_far(
     rows, columns = tall.shape
     theta, weights = run.top()
     near = run.betas[-1] * abs(float(weights[-1])) <= _FAR * theta
-    # Compiled, a step reads what lies row by row once, so that a Gram matrix saves less.
-    high = rows >= (6 if compiled.takes(tall) else 4) * columns
-    cheap = high or (problem.bf16_valued and not compiled.takes(tall))
+    if compiled.has_gram_of(tall):
+        cheap = rows >= 2 * columns or not compiled.takes(tall)
+    elif compiled.takes(tall):  # a step reads it once, so that a Gram matrix saves less
+        cheap = rows >= 6 * columns
+    else:
+        cheap = rows >= 4 * columns or problem.bf16_valued
     if near or tall.dtype == torch.float64 or not (cheap or problem.gram64 is not None):
         return None
     gram = workspace.take("extremal.gram", columns, columns, dtype=torch.float32)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weightscope.spectra import compiled
 from weightscope.spectra.precision import float32_products
 from weightscope.spectra.workspace import Workspace
 
@@ -82,6 +83,9 @@ def mixed_gram(
     """
     columns = tall.shape[1]
     result = workspace.take(name, columns, columns)
+    if compiled.has_gram_of(tall):
+        compiled.gram(tall, result, workspace)
+        return result
     sums = workspace.take("gram.sums", columns, _PANEL, dtype=torch.float32)
     with float32_products("bfloat16"):
         for start, block in _blocks32(tall, workspace, _SHORT_ROWS):
@@ -107,6 +111,9 @@ def gram32(
     Where every value is one of bfloat16, products of bfloat16 are exact and the matrix units may be
     used; their sums are float32 either way.
     """
+    if compiled.has_gram_of(tall):
+        compiled.gram(tall, out, workspace)
+        return
     with float32_products("bfloat16" if bf16_valued else "exact"):
         for start, block in _blocks32(tall, workspace):
             for left, right in _panels(len(out)):

@@ -46,6 +46,7 @@ class Lanczos:
         self, size: int, *, dtype: torch.dtype, seed: int, max_steps: int, workspace: Workspace
     ) -> None:
         self.max_steps = min(size, max_steps)
+        self._workspace = workspace
         self._basis = workspace.take("lanczos.basis", self.max_steps + 1, size, dtype=dtype)
         self._residual = workspace.take("lanczos.residual", size, dtype=dtype)
         self._basis[0] = start_vector(size, seed).to(workspace.device, dtype)
@@ -75,14 +76,10 @@ class Lanczos:
         steps, residual = self.steps + 1, self._residual
         known = self._basis[:steps]
         operator(known[-1], residual)
-        alpha = 0.0
-        for _ in range(2):  # "twice is enough": Kahan; Giraud and Langou 2002
-            overlaps = torch.mv(known, residual)
-            residual.addmv_(known.mT, overlaps, alpha=-1)
-            alpha += float(overlaps[-1])
-        # In float64: squares of a small residual of small weights underflow in float32, and a length of zero
-        # says that the Krylov space has ended.
-        beta = float(torch.linalg.vector_norm(residual, dtype=torch.float64))
+        if compiled.orthogonalises(known):
+            alpha, beta = compiled.orthogonalise(known, residual, self._workspace)
+        else:
+            alpha, beta = _orthogonalise(known, residual)
         self.alphas.append(alpha)
         self.betas.append(beta)
         if beta > 0 and steps < self.max_steps:
@@ -119,6 +116,20 @@ def start_vector(size: int, seed: int) -> Float[Tensor, " size"]:
     drawn = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     unit: Tensor = drawn / drawn.norm()
     return unit
+
+
+def _orthogonalise(
+    known: Float[Tensor, "steps size"], residual: Float[Tensor, " size"]
+) -> tuple[float, float]:
+    """As `compiled.orthogonalise`, in any type and size."""
+    alpha = 0.0
+    for _ in range(2):  # "twice is enough": Kahan; Giraud and Langou 2002
+        overlaps = torch.mv(known, residual)
+        residual.addmv_(known.mT, overlaps, alpha=-1)
+        alpha += float(overlaps[-1])
+    # In float64: squares of a small residual of small weights underflow in float32, and a length of zero
+    # says that the Krylov space has ended.
+    return alpha, float(torch.linalg.vector_norm(residual, dtype=torch.float64))
 
 
 def _orthonormalise(vector: Float[Tensor, " size"], known: Float[Tensor, "steps size"]) -> None:
