@@ -26,7 +26,8 @@ _FOLDERS = {
     "bounds extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed "
     "side_by_side solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra "
     "group_solver batch",
-    "sweep": "plan streaming memory devices read_ahead read_blocks streamed transfer several run journal",
+    "sweep": "plan exact streaming memory devices read_ahead read_blocks streamed transfer several run "
+    "journal",
     "training": "seeds image_set idx parquet_images find_images images task data networks padding descent "
     "stochastic settings thresholds history saved_state follow fits claims merging_losses "
     "merging_claims merging_figure bounds decay_claims decay_figure merging_nets",

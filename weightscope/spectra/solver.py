@@ -97,7 +97,7 @@ class StackSolver:
 
         Args:
             parts: float32 or float64, any layout, or bfloat16 row by row or column by column where there is
-                `compiled`; scaled in place and back.
+                `compiled`. What lies in the workspace may be scaled in place and back.
             whole: The parts below one another, in the same memory.
             bf16_valued: Whether bfloat16 holds every value.
         """
@@ -129,7 +129,10 @@ class StackSolver:
             outcome.numbers = NON_FINITE
             return
         exponent = matrix.exponent
+        mine = self._workspace.holds(matrix.matrix)
         if exponent:
+            if not mine:
+                matrix.matrix = _copied(matrix.matrix, self._workspace)
             _shift(matrix.matrix, -exponent)
             parts = None  # what is known of them is not of the scaled ones
         elif parts and any(part.exponent or not part.sums for part in parts):
@@ -137,7 +140,7 @@ class StackSolver:
         try:
             self._finite(matrix, parts, math.ldexp(1.0, exponent), outcome)
         finally:
-            if exponent:
+            if exponent and mine:
                 _shift(matrix.matrix, exponent)
 
     def _finite(self, part: _Part, parts: list[_Part] | None, unscale: float, outcome: _Outcome) -> None:
@@ -245,6 +248,13 @@ class StackSolver:
                 matrix=gram.double, is_gram=True, gram_error=gram.error, mixed=gram.mixed, done=done
             )
         self._spectra.add(waiting)
+
+
+def _copied(matrix: Float[Tensor, "rows columns"], workspace: Workspace) -> Float[Tensor, "rows columns"]:
+    """A copy that lies as the matrix does."""
+    lying = matrix if matrix.stride(1) == 1 else matrix.mT
+    copy = workspace.take("solver.scaled", *lying.shape, dtype=matrix.dtype).copy_(lying)
+    return copy if lying is matrix else copy.mT
 
 
 def _shift(matrix: Float[Tensor, "rows columns"], exponent: int) -> None:

@@ -24,3 +24,8 @@ class Workspace:
             self._buffers.pop((name, dtype), None)  # before the new one is made, not after
             buffer = self._buffers[name, dtype] = torch.empty(size, dtype=dtype, device=self.device)
         return buffer[:size].view(shape)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor lies in one of the buffers."""
+        memory = tensor.untyped_storage().data_ptr()
+        return any(memory == buffer.untyped_storage().data_ptr() for buffer in self._buffers.values())

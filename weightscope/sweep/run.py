@@ -12,23 +12,18 @@ import torch
 from weightscope.checkpoints.header import TensorInfo
 from weightscope.checkpoints.source import Source
 from weightscope.errors import DeviceMemoryError
-from weightscope.families.gather import slice_of
 from weightscope.families.matrix import Matrix
-from weightscope.spectra import compiled
 from weightscope.spectra.group_solver import DEFAULT_GROUP_BYTES, GroupSolver
 from weightscope.spectra.numbers import MatrixNumbers, SpectralOptions
 from weightscope.spectra.solver import StackSolver
 from weightscope.spectra.workspace import Workspace
 from weightscope.sweep.devices import available_bytes, every
+from weightscope.sweep.exact import exact_values
 from weightscope.sweep.plan import Plan, Stack, Step
 from weightscope.sweep.read_ahead import read_ahead
 from weightscope.sweep.several import run_on_several
 from weightscope.sweep.streamed import solve_streamed
 from weightscope.sweep.transfer import lane_of, transfer
-
-# Types whose every value bfloat16 holds too, and those float32 does not.
-_BF16_VALUED = {"BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ", "F8_E8M0"}
-_DOUBLE = {"F64"}
 
 
 @dataclass(slots=True)
@@ -234,11 +229,10 @@ def _solve(
 ) -> list[MatrixNumbers]:
     started = perf_counter()
     with _memory_errors(stack, workspace.device):
-        whole, parts = _exact(stack, tensors, workspace)
+        values = exact_values(stack, tensors, workspace)
         cast = perf_counter()
         seconds.cast += cast - started
-        types = {part.tensor.dtype for matrix in stack.parts for part in matrix.slices}
-        solver.add(parts, whole, bf16_valued=types <= _BF16_VALUED)
+        solver.add(values.parts, values.whole, bf16_valued=values.bf16_valued)
         numbers = list(solver.results())
         seconds.solve += perf_counter() - cast
     return numbers
@@ -255,38 +249,6 @@ def _memory_errors(stack: Stack | None, device: torch.device) -> Iterator[None]:
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
             raise _too_large(stack, device) from error
         raise
-
-
-def _exact(
-    stack: Stack, tensors: dict[TensorInfo, torch.Tensor], workspace: Workspace
-) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
-    """The stack's values in a type that holds them exactly, side by side: the whole, and each part of it.
-
-    A transposed tensor stays as it lies, so that the copy runs along memory; the views are what the
-    model uses all the same.
-    """
-    slices = [part for matrix in stack.parts for part in matrix.slices]
-    dtype = _type_of({part.tensor.dtype for part in slices}, workspace.device)
-    rows, columns = sum(part.shape[0] for part in slices), slices[0].shape[1]
-    turned = all(part.transposed for part in slices)
-    memory = workspace.take("exact", *((columns, rows) if turned else (rows, columns)), dtype=dtype)
-    whole = memory.mT if turned else memory
-    row, parts = 0, []
-    for matrix in stack.parts:
-        first = row
-        for part in matrix.slices:
-            source = slice_of(tensors[part.tensor], part)
-            whole[row : row + part.shape[0]].copy_(source)
-            row += part.shape[0]
-        parts.append(whole[first:row])
-    return (whole if stack.whole else None), parts
-
-
-def _type_of(stored: set[str], device: torch.device) -> torch.dtype:
-    """A type that holds these exactly and that the solver has products of."""
-    if stored <= _BF16_VALUED and device.type == "cpu" and compiled.available():
-        return torch.bfloat16
-    return torch.float64 if stored & _DOUBLE else torch.float32
 
 
 def _too_large(stack: Stack | None, device: torch.device) -> DeviceMemoryError:
