@@ -13,10 +13,8 @@ from weightscope.planning import plan_analysis
 from weightscope.sweep.plan import Plan
 from weightscope.sweep.streaming import gram_size, summed
 
-# The calibration matrix: large enough to be out of the first caches, done in about 0.1 s.
-_SIDE = 384
-# And for products, which reach their speed later.
-_PRODUCT_SIDE = 1024
+# The calibration matrix: large enough for the solvers to reach their speed.
+_SIDE = 1024
 # Reading from a warm page cache; a cold disk is slower, and the estimate says so.
 _READ_BYTES_PER_SECOND = 1.5e9
 
@@ -73,18 +71,21 @@ def estimate(checkpoint: Checkpoint, options: Options) -> Estimate:
 
 
 def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
-    """Time one matrix, then scale: elements for norms, elements times short side for spectra."""
+    """Time one matrix, then scale: by elements for norms, by sides for spectra."""
     import torch
 
     from weightscope.spectra.extremal import Bound
     from weightscope.spectra.numbers import SpectralOptions
     from weightscope.spectra.solver import StackSolver
     from weightscope.spectra.workspace import Workspace
+    from weightscope.sweep.exact import exact_type
 
     numerics = SpectralOptions(rtol=options.rtol, bound=Bound(options.bound), with_spectrum=options.spectrum)
     solver = StackSolver(numerics, Workspace(device))
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(_SIDE, _SIDE, generator=generator).to(device)
+    if {tensor.dtype for step in plan.steps for tensor in step.tensors} == {"BF16"}:
+        sample = sample.to(exact_type({"BF16"}, device))
     seconds = []
     for _ in range(2):  # the first call pays for torch's own preparations
         started = perf_counter()
@@ -92,7 +93,11 @@ def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
         seconds.append(perf_counter() - started)
 
     def work(shape: tuple[int, int]) -> float:
-        return prod(shape) * (min(shape) if options.spectrum else 1)
+        if not options.spectrum:
+            return prod(shape)
+        short, long = sorted(shape)
+        # As the times of `python -m tests.benchmarks.bench_methods` grow from a short side of 768 on.
+        return short**2.4 * (long / short) ** (1 / 3) if short else 0.0
 
     held = (matrix for step in plan.steps if not step.stream for s in step.stacks for matrix in s.matrices)
     return seconds[-1] * sum(work(matrix.shape) for matrix in held) / work((_SIDE, _SIDE))
@@ -111,9 +116,9 @@ def _product_seconds(plan: Plan, device: Any) -> float:
     )
     if not products:
         return 0.0
-    sample = torch.ones(_PRODUCT_SIDE, _PRODUCT_SIDE, dtype=torch.float64, device=device)
+    sample = torch.ones(_SIDE, _SIDE, dtype=torch.float64, device=device)
     for _ in range(2):
         started = perf_counter()
         float((sample @ sample)[0, 0])
         seconds = perf_counter() - started
-    return seconds * products / _PRODUCT_SIDE**3
+    return seconds * products / _SIDE**3

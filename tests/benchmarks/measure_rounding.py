@@ -44,7 +44,10 @@ def below(matrix: torch.Tensor, truth: float, seed: int, *, explicit: bool) -> t
     workspace = Workspace(torch.device("cpu"))
     size = matrix.shape[1]
     run = Lanczos(size, dtype=torch.float32, seed=seed, max_steps=600, workspace=workspace)
-    operator = extremal._explicit(matrix.T @ matrix) if explicit else extremal._implicit(matrix, workspace)
+    if explicit:
+        operator = extremal._explicit(matrix.T @ matrix, workspace)
+    else:
+        operator = extremal._implicit(matrix, workspace)
     limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
     while run.steps < run.max_steps:
         run.step(operator)
@@ -55,7 +58,7 @@ def below(matrix: torch.Tensor, truth: float, seed: int, *, explicit: bool) -> t
                 missing = (truth - bounds.upper_bound(theta, widest, run, limit)) / truth
                 value = float((matrix.double() @ run.vector(weights)).square().sum())
                 known = abs(value - theta) / truth
-                allowed = max(extremal._ALLOWANCE[torch.float32], extremal._KNOWN_FACTOR * known)
+                allowed = max(extremal._ALLOWANCE[torch.float32], extremal.KNOWN_FACTOR * known)
                 return missing, allowed - missing
     return None
 

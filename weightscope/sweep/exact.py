@@ -40,13 +40,14 @@ def exact_values(stack: Stack, tensors: dict[TensorInfo, Tensor], workspace: Wor
         workspace: For a copy.
     """
     stored = {part.tensor.dtype for matrix in stack.parts for part in matrix.slices}
-    dtype = _type_of(stored, workspace.device)
+    dtype = exact_type(stored, workspace.device)
     found = _as_they_lie(stack, tensors, dtype) or _side_by_side(stack, tensors, dtype, workspace)
     parts, whole = found
     return Values(parts=parts, whole=whole if stack.whole else None, bf16_valued=stored <= _BF16_VALUED)
 
 
-def _type_of(stored: set[str], device: torch.device) -> torch.dtype:
+def exact_type(stored: set[str], device: torch.device) -> torch.dtype:
+    """In which values of these types, as headers name them, are held on a device."""
     if stored <= _BF16_VALUED and device.type == "cpu" and compiled.available():
         return torch.bfloat16
     return torch.float64 if stored & _DOUBLE else torch.float32
