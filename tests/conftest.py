@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.hub.fixtures", "tests.pretend_cuda.fixtures"]
 
 # One thread: the matrices are tiny and the machine may be shared; derandomised: a red run is reproducible.
 settings.register_profile(

@@ -28,10 +28,11 @@ def plan_analysis(checkpoint: Checkpoint, options: Options) -> tuple[Fitted, tor
     """
     import torch
 
-    from weightscope.sweep.devices import available_bytes, resolve_device
+    from weightscope.sweep.devices import available_bytes, every, resolve_device
 
     device = resolve_device(options.device)
-    free = available_bytes(device)
+    # Any of several devices may get the largest step.
+    free = min((available_bytes(one) for one in every(device)), key=lambda one: one or 0)
     fitted = fit(
         select(checkpoint.matrices, options.groups, options.layers),
         checkpoint.tensors,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from weightscope.spectra import device_sums, moments
-from weightscope.spectra.device_pass import Scaled, learn
+from weightscope.spectra.device_pass import Scaled, learn, proof
+from weightscope.spectra.gram import proves_upper_bound
 from weightscope.spectra.workspace import Workspace
 
 WORKSPACE = Workspace(torch.device("cpu"))
@@ -89,6 +90,21 @@ def test_gram_matrices_and_the_bound_on_their_error(monkeypatch, dtype, turned):
     off = float(torch.linalg.matrix_norm(spoiled.gram - 16 * exact, ord=2))
     assert off > 1e-3
     assert off <= float(spoiled.error) <= 1e3 * off
+
+
+@pytest.mark.parametrize("value", [2.0, math.nan])
+def test_a_factor_that_is_no_number_proves_nothing(monkeypatch, value):
+    """As on a GPU, whose solver says of a NaN that all went well."""
+
+    def silent(matrix):
+        return torch.full_like(matrix, value), torch.zeros((), dtype=torch.int32)
+
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", silent)
+    gram = torch.eye(3, dtype=torch.float64)
+    found = proof(gram, 2 * ONE, squares=3 * ONE, rows=3, workspace=WORKSPACE)
+    assert found.dtype == torch.float64
+    assert float(found) == math.isnan(value)
+    assert proves_upper_bound(gram, 2.0, squares=3.0, rows=3, workspace=WORKSPACE) != math.isnan(value)
 
 
 def spoilt(addmm_):

@@ -29,6 +29,8 @@ def stack(*rows, columns, seed=0, transposed=False):
 STACKS = {
     "square": lambda: stack(300, 300, 300, columns=300),
     "grouped queries": lambda: stack(300, 100, 100, columns=300),
+    "short": lambda: stack(60, 60, 60, columns=60),
+    "short and grouped": lambda: stack(60, 20, 20, columns=60, transposed=True),
     "wide whole": lambda: stack(50, 50, 50, columns=300),
     "transposed": lambda: stack(200, 200, 200, columns=200, transposed=True),
     "tall": lambda: ([drawn(900, 200)], None),

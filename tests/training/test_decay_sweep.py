@@ -159,9 +159,3 @@ def test_what_is_recorded_has_both_ends_and_is_ascending(steps, records):
         gaps = np.diff(found)
         assert gaps.max() <= steps / 19  # in even steps to the end
         assert sum(step <= steps / 30 for step in found) >= 8  # and in ratios at the beginning
-
-
-@pytest.mark.gpu
-def test_a_gpu_gives_the_same(run):
-    found = run_decay(SMALL, device="cuda")
-    assert np.allclose(found.history["value"], run.history["value"], rtol=1e-3, atol=1e-4)

@@ -195,13 +195,28 @@ def test_fit_counts() -> None:
     torch.testing.assert_close(found.loss.squeeze(), expected)
 
 
-@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu_in_any_order")
 @pytest.mark.parametrize("samples", [3, 40])
 def test_a_gpu_takes_the_same_steps(samples: int) -> None:
     """There the steps are replayed from a graph, and decay far enough that c is multiplied into V."""
+    same_steps(samples, torch.device("cuda"))
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("current", [0, 1])
+def test_so_does_a_gpu_that_is_not_the_current_one(current: int) -> None:
+    with torch.cuda.device(current):
+        same_steps(3, torch.device("cuda:1"))
+
+
+def same_steps(samples: int, device: torch.device) -> None:
     weights, inputs, labels = ensemble(3, samples)
     there = Descent(
-        [layer.cuda() for layer in weights], inputs.cuda(), labels.cuda(), step_size=0.5, weight_decay=5e-2
+        [layer.to(device) for layer in weights],
+        inputs.to(device),
+        labels.to(device),
+        step_size=0.5,
+        weight_decay=5e-2,
     )
     here = Descent(weights, inputs, labels, step_size=0.5, weight_decay=5e-2)
     for count in (1, 200, 300):

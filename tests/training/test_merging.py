@@ -233,11 +233,3 @@ def test_numbers_out_of_range_are_refused(change):
     with pytest.raises(OptionError) as caught:
         replace(SMALL, **change)
     assert all((caught.value.asked, caught.value.found, caught.value.advice))
-
-
-@pytest.mark.gpu
-def test_a_gpu_gives_the_same(run):
-    found = run_merging(SMALL, device="cuda")
-    keys = list(COLUMNS[:-1])
-    assert found.history[keys].equals(run.history[keys])
-    assert np.allclose(found.history["value"], run.history["value"], rtol=1e-3, atol=1e-4)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weightscope.spectra.spectrum import AT_ONCE
 from weightscope.spectra.threads import one_thread
 
 # Bytes of matrices in float64 at a time.
@@ -40,7 +41,7 @@ def batch_norms(matrices: Float[Tensor, "matrices rows columns"]) -> BatchNorms:
         matrices: float32 or float64, any device; none of the axes empty but the first.
     """
     rows, columns = matrices.shape[1:]
-    at_once = max(1, _PIECE // (8 * rows * columns))
+    at_once = max(1, min(AT_ONCE, _PIECE // (8 * rows * columns)))
     pieces = [_norms(piece) for piece in torch.split(matrices, at_once)]
     return BatchNorms(
         torch.cat([piece.frobenius for piece in pieces]), torch.cat([piece.spectral for piece in pieces])

@@ -110,15 +110,17 @@ def proof(
     rows: int,
     workspace: Workspace,
 ) -> Float[Tensor, ""]:
-    """As `gram.proves_upper_bound`: 0 where λ₁(WᵀW) ≤ bound is proved.
+    """As `gram.proves_upper_bound`: 0 where λ₁(WᵀW) ≤ bound is proved, else 1.
 
     One matrix at a time: factorising many at once is made for small ones.
     """
     size = len(gram)
     shifted = torch.neg(gram, out=workspace.take("device.shifted", size, size))
     shifted.diagonal().add_(bound - cholesky_margin(size, rows, bound, squares))
-    info: Tensor = torch.linalg.cholesky_ex(shifted).info
-    return info.to(torch.float64)
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    # On CUDA a NaN passes without a word (pytorch issue 64818), and a NaN is not above zero.
+    unproved: Tensor = (info != 0) | ~(factor.diagonal() > 0).all()
+    return unproved.to(torch.float64)
 
 
 @lru_cache(maxsize=8)

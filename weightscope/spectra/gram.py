@@ -170,8 +170,9 @@ def proves_upper_bound(
     size = len(gram)
     shifted = torch.neg(gram, out=workspace.take("gram.shifted", size, size))
     shifted.diagonal().add_(bound - cholesky_margin(size, rows, bound, squares))
-    _, info = torch.linalg.cholesky_ex(shifted)
-    return int(info) == 0
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    # On CUDA a NaN passes without a word (pytorch issue 64818), and a NaN is not above zero.
+    return int(info) == 0 and bool((factor.diagonal() > 0).all())
 
 
 Number = TypeVar("Number", float, Tensor)

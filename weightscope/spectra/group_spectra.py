@@ -18,7 +18,7 @@ from torch import Tensor
 
 from weightscope.spectra.device_pass import Scaled
 from weightscope.spectra.side_by_side import workers
-from weightscope.spectra.spectrum import SVD_SIDE, Spectrum, by_svd, from_eigenvalues
+from weightscope.spectra.spectrum import AT_ONCE, SVD_SIDE, Spectrum, by_svd, from_eigenvalues
 
 # More threads than this gain nothing: the device is the slower one.
 _MOST_THREADS = 8
@@ -55,7 +55,7 @@ class GroupSpectra:
             else:
                 self._svd(one)
         for size, members in by_size.items():
-            most = max(1, _BATCH_BYTES // (8 * size * size))
+            most = max(1, min(AT_ONCE, _BATCH_BYTES // (8 * size * size)))
             for start in range(0, len(members), most):
                 self._eigenvalues(members[start : start + most])
         while self._running and self._running[0].done():

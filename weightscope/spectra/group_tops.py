@@ -20,6 +20,7 @@ from weightscope.spectra.bounds import rounding_from
 from weightscope.spectra.device_pass import Scaled, image_squares, proof
 from weightscope.spectra.extremal import DIRECT_SIDE, KNOWN_FACTOR, Bound, Goal, Top, precisions, widths
 from weightscope.spectra.precision import float32_products
+from weightscope.spectra.spectrum import AT_ONCE
 from weightscope.spectra.workspace import Workspace
 
 # Of Gram matrices copied side by side for one batch: enough of them to fill a GPU.
@@ -77,7 +78,7 @@ def largest_of(
 
 def _batches(which: Sequence[int], members: Sequence[Member], dtype: torch.dtype) -> list[Sequence[int]]:
     size = len(members[0].gram)
-    most = max(1, _BATCH_BYTES // (size * size * dtype.itemsize))
+    most = max(1, min(AT_ONCE, _BATCH_BYTES // (size * size * dtype.itemsize)))
     return [which[start : start + most] for start in range(0, len(which), most)]
 
 

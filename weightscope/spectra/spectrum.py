@@ -30,6 +30,8 @@ SPECTRUM_METHODS: tuple[str, ...] = get_args(SpectrumMethod)
 
 # Up to this short side an SVD takes milliseconds and finds the smallest values too.
 SVD_SIDE = 256
+# Matrices of one batch: cuSOLVER's batched eigensolver refuses more than some 32 thousand.
+AT_ONCE = 2**14
 # From this aspect ratio on the smallest value of a matrix in use is far from zero.
 _LONG = 2
 _EPS, _TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny

@@ -70,13 +70,22 @@ class CudaLane:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def slot(self, nbytes: int) -> Slot:
-        """Pinned memory, and as much on the device."""
-        return Slot(
+        """Pinned memory, and as much on the device.
+
+        torch gives out a device's memory in the order of one stream, here of the one that computes: what lay
+        there before may be in use until that one is done with what it holds now, and what is given back after
+        an error is its own again at once. So the first copy waits too, as if the work before were a step's,
+        and the memory is kept until the copies are done.
+        """
+        slot = Slot(
             host=torch.empty(nbytes, dtype=torch.uint8, pin_memory=True),
             device=torch.empty(nbytes, dtype=torch.uint8, device=self._device),
             copied=torch.cuda.Event(),  # type: ignore[no-untyped-call]
             used=torch.cuda.Event(),  # type: ignore[no-untyped-call]
         )
+        self.leave(slot)
+        slot.device.record_stream(self._stream)
+        return slot
 
     def wait(self, slot: Slot) -> None:
         """Until its last copy is done."""

@@ -203,15 +203,17 @@ def captured(step: Callable[[], None], state: dict[str, Tensor]) -> Callable[[],
         state: Put back after the steps that warm up.
     """
     before = {name: tensor.clone() for name, tensor in state.items()}
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # libraries take their memory before the capture
-        for _ in range(3):
+    # Streams are the current device's unless told otherwise, and only what runs on them is captured.
+    with torch.cuda.device(next(iter(state.values())).device):
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # libraries take their memory before the capture
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
     for name, tensor in state.items():
         tensor.copy_(before[name])
     replay: Callable[[], None] = graph.replay
