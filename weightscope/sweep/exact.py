@@ -41,8 +41,10 @@ def exact_values(stack: Stack, tensors: dict[TensorInfo, Tensor], workspace: Wor
     """
     stored = {part.tensor.dtype for matrix in stack.parts for part in matrix.slices}
     dtype = exact_type(stored, workspace.device)
-    found = _as_they_lie(stack, tensors, dtype) or _side_by_side(stack, tensors, dtype, workspace)
-    parts, whole = found
+    found = None
+    if workspace.device.type == "cpu":  # on a GPU a copy costs nothing to speak of
+        found = _as_they_lie(stack, tensors, dtype)
+    parts, whole = found or _side_by_side(stack, tensors, dtype, workspace)
     return Values(parts=parts, whole=whole if stack.whole else None, bf16_valued=stored <= _BF16_VALUED)
 
 
