@@ -111,7 +111,7 @@ def counted(call: Callable[[], object]) -> tuple[object, dict[str, float]]:
             watched(extremal, "gram64", "Gram matrix in float64", multiplied),
             watched(stack_gram, "gram64", "Gram matrix in float64", multiplied),
             watched(extremal, "proves_upper_bound", "Cholesky factorisation", lambda g, *_: len(g) ** 3 / 3),
-            watched(side_by_side, "from_eigenvalues", "eigenvalues", lambda v, *_: len(v) ** 3 * 4 / 3),
+            watched(side_by_side, "by_gram", "eigenvalues", lambda g, *_: len(g) ** 3 * 4 / 3),
         ):
             stack.enter_context(watch)
         return call(), amounts

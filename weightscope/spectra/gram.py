@@ -18,7 +18,7 @@ from weightscope.spectra.workspace import Workspace
 
 # Rows cast to float64 at a time, and columns of a panel of the lower triangle: the products stay large
 # enough for BLAS to run at its best, and above the diagonal blocks nothing is computed.
-_ROWS, _PANEL = 2560, 640
+_ROWS, _PANEL = 2560, 320
 # Rows whose products are summed in float32 before float64 takes the sum: shorter ones are no more exact,
 # and slower.
 _SHORT_ROWS = 1024
