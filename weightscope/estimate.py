@@ -89,7 +89,7 @@ def _solve_seconds(plan: Plan, options: Options, device: Any) -> float:
     seconds = []
     for _ in range(2):  # the first call pays for torch's own preparations
         started = perf_counter()
-        solver.solve([sample], None, bf16_valued=False)
+        solver.solve([sample], None, bf16_valued=sample.dtype == torch.bfloat16)
         seconds.append(perf_counter() - started)
 
     def work(shape: tuple[int, int]) -> float:

@@ -36,6 +36,9 @@ def test_without_a_compiler_nothing_is_left(tmp_path, monkeypatch):
     (tmp_path / "old.so").touch()
     with pytest.raises(FileNotFoundError):
         compiling.compile_kernels(tmp_path / "old.so")
+    monkeypatch.setenv("CC", "a'b")
+    with pytest.raises(OSError, match="No closing quotation"):
+        compiling.compile_kernels(tmp_path / "old.so")
     monkeypatch.setenv("CC", "false")
     with pytest.raises(subprocess.CalledProcessError):
         compiling.compile_kernels(tmp_path / "old.so")

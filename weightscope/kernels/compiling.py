@@ -43,7 +43,7 @@ def compile_kernels(target: Path, flags: Sequence[str] = ()) -> None:
     target.unlink(missing_ok=True)
     if sys.platform != "linux":
         raise OSError("not on Linux")
-    compiler = shlex.split(os.environ.get("CC", "cc"))
+    compiler = _compiler()
     known = f'-DWEIGHTSCOPE_SOURCES="{digest()}"'
     with TemporaryDirectory() as scratch:
         files = sorted(HERE.glob("*.c"))
@@ -53,6 +53,14 @@ def compile_kernels(target: Path, flags: Sequence[str] = ()) -> None:
         library = Path(scratch) / target.name
         _run([*compiler, "-shared", "-o", str(library), *objects, "-lm"])  # no -fopenmp: see above
         target.write_bytes(library.read_bytes())
+
+
+def _compiler() -> list[str]:
+    named = os.environ.get("CC") or "cc"
+    try:
+        return shlex.split(named)
+    except ValueError as error:
+        raise OSError(f"CC is {named!r}: {error}") from error
 
 
 def _run(command: list[str]) -> None:

@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Stored values, wherever they lie. */
+typedef uint16_t __attribute__((aligned(1), may_alias)) Half;
+
 extern int omp_get_thread_num(void);
 extern int omp_get_num_threads(void);
 
@@ -29,7 +32,7 @@ int weightscope_has_matrix_units(void) {
 }
 
 typedef struct {
-    const uint16_t *values;
+    const Half *values;
     long side, length, stride;
     int wide; /* whether sums run along the rows, so that a row is a row of tiles */
 } Matrix;
@@ -45,7 +48,7 @@ MATRIX_UNITS static void pack_tile(const Matrix *matrix, long at, long from, uin
             memcpy(plain + row * SIDE, matrix->values + (at + row) * matrix->stride + from, depth * sizeof(uint16_t));
     else
         for (long k = 0; k < depth; k += 2) {
-            const uint16_t *even = matrix->values + (from + k) * matrix->stride + at, *odd = even + matrix->stride;
+            const Half *even = matrix->values + (from + k) * matrix->stride + at, *odd = even + matrix->stride;
             uint32_t *words = plain + k / 2 * SIDE;
             if (columns == SIDE && k + 1 < depth)
                 for (int c = 0; c < SIDE; c++)

@@ -144,13 +144,13 @@ CLONES uint32_t largest_bits(int type, const void *matrix, long start, long stop
     for (long i = start; i < stop; i++) {
         const char *row = row_of(matrix, type, stride, i);
         if (type == BFLOAT16) {
-            const uint16_t *values = (const uint16_t *)row;
+            const Half *values = (const Half *)row;
             for (long j = 0; j < columns; j++) {
                 uint16_t magnitude = values[j] & 0x7fff;
                 half = magnitude > half ? magnitude : half;
             }
         } else {
-            const uint32_t *values = (const uint32_t *)row;
+            const Word *values = (const Word *)row;
             for (long j = 0; j < columns; j++) {
                 uint32_t magnitude = values[j] & 0x7fffffff;
                 word = magnitude > word ? magnitude : word;

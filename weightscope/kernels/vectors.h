@@ -24,6 +24,10 @@ typedef uint32_t Words __attribute__((vector_size(64)));
 typedef float EightFloats __attribute__((vector_size(32)));
 typedef double Doubles __attribute__((vector_size(64)));
 
+/* Stored values, wherever they lie. */
+typedef uint16_t __attribute__((aligned(1), may_alias)) Half;
+typedef uint32_t __attribute__((aligned(1), may_alias)) Word;
+
 typedef struct { Floats first, second; } Block;
 
 INLINE long padded(long length) { return (length + BLOCK - 1) / BLOCK * BLOCK; }

@@ -22,6 +22,7 @@ from weightscope.spectra.workspace import Workspace
 _TYPES = {torch.bfloat16: 0, torch.float32: 1}
 # Elements from which a second thread pays for being woken.
 _WORTH_THREADS = 2**16
+_ROWS_A_THREAD = 64
 # Elements of a Lanczos basis that lie in a core's own cache.
 _CACHED = 2**19
 
@@ -180,7 +181,8 @@ def sums(
         workspace: For sums.
     """
     rows, columns = matrix.shape
-    threads, functions = _threads(matrix), _functions()
+    # Each thread sums over all columns: a few rows are not worth so much memory.
+    threads, functions = min(_threads(matrix), 1 + rows // _ROWS_A_THREAD), _functions()
     row_squares, row_sums, column_squares, products = (
         torch.empty(size, dtype=torch.float64)
         for size in (rows, rows, columns, rows if left is None else columns)
