@@ -23,9 +23,9 @@ _FOLDERS = {
     "mixture strangers stated mixers wholeness remarks beside judgement detect select find gather",
     "kernels": "compiling build library",
     "spectra": "threads workspace compiled precision moments gram probes accumulate stack_gram lanczos "
-    "bounds extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome streamed "
-    "side_by_side solver tridiagonal batched_lanczos device_sums device_pass group_tops held group_spectra "
-    "group_solver batch",
+    "operators bounds extremal gram_top spectrum power_law marchenko_pastur measures numbers outcome "
+    "streamed side_by_side solver tridiagonal batched_lanczos device_sums device_pass group_tops held "
+    "group_spectra group_solver batch",
     "sweep": "plan exact streaming memory devices read_ahead read_blocks streamed transfer several run "
     "journal",
     "training": "seeds image_set idx parquet_images find_images images task data networks padding descent "

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from tests.spectra.test_extremal import largest_singular_value, with_spectrum
-from weightscope.spectra import bounds, extremal
+from weightscope.spectra import bounds, operators
 from weightscope.spectra.lanczos import Lanczos
 from weightscope.spectra.workspace import Workspace
 
@@ -55,7 +55,7 @@ def failures(matrix: torch.Tensor, starts: int) -> tuple[Counter, Counter]:
     known, top = float(values[0]) ** 2, right[0]
     failed, others = Counter(), Counter()
     workspace = Workspace(torch.device("cpu"))
-    operator = extremal._implicit(matrix, workspace)
+    operator = operators.implicit(matrix, workspace)
     limits = {delta: bounds.sum_limit(N, delta) for delta in DELTAS}
     for seed in range(starts):
         run = Lanczos(N, dtype=torch.float64, seed=seed, max_steps=N, workspace=workspace)

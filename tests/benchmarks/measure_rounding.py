@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tests.spectra.test_extremal import with_spectrum
-from weightscope.spectra import bounds, extremal
+from weightscope.spectra import bounds, extremal, operators
 from weightscope.spectra.lanczos import Lanczos
 from weightscope.spectra.workspace import Workspace
 
@@ -45,9 +45,9 @@ def below(matrix: torch.Tensor, truth: float, seed: int, *, explicit: bool) -> t
     size = matrix.shape[1]
     run = Lanczos(size, dtype=torch.float32, seed=seed, max_steps=600, workspace=workspace)
     if explicit:
-        operator = extremal._explicit(matrix.T @ matrix, workspace)
+        operator = operators.explicit(matrix.T @ matrix, workspace)
     else:
-        operator = extremal._implicit(matrix, workspace)
+        operator = operators.implicit(matrix, workspace)
     limit = bounds.sum_limit(size, bounds.FAILURE_PROBABILITY)
     while run.steps < run.max_steps:
         run.step(operator)

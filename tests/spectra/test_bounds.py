@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from weightscope.spectra import bounds, extremal
+from weightscope.spectra import bounds, extremal, operators
 from weightscope.spectra.lanczos import Lanczos
 from weightscope.spectra.workspace import Workspace
 
@@ -18,7 +18,7 @@ def matrix(rows, columns, *, turned):
 def run_of(tall, steps, dtype=torch.float32):
     workspace = Workspace(torch.device("cpu"))
     run = Lanczos(tall.shape[1], dtype=dtype, seed=0, max_steps=600, workspace=workspace)
-    operator = extremal._implicit(tall.to(dtype), workspace)
+    operator = operators.implicit(tall.to(dtype), workspace)
     for _ in range(steps):
         run.step(operator)
     return run
@@ -97,5 +97,5 @@ def test_a_long_sum_is_as_accurate_as_a_short_one():
         tall = tall.mT.contiguous().mT if turned else tall
         vector = torch.randn(40_000, generator=generator)
         out, exact = torch.empty(30), tall.double().mT @ vector.double()
-        extremal._multiply(tall.mT, vector, out, Workspace(torch.device("cpu")))
+        operators.multiply(tall.mT, vector, out, Workspace(torch.device("cpu")))
         assert (out.double() - exact).norm() <= 1e-6 * exact.norm()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.spectra.test_extremal import SPECTRA, with_spectrum
-from weightscope.spectra import extremal
+from weightscope.spectra import operators
 from weightscope.spectra.lanczos import Lanczos
 from weightscope.spectra.workspace import Workspace
 
@@ -13,7 +13,7 @@ from weightscope.spectra.workspace import Workspace
 def run_of(matrix, steps, seed=0):
     workspace = Workspace(torch.device("cpu"))
     run = Lanczos(matrix.shape[1], dtype=matrix.dtype, seed=seed, max_steps=600, workspace=workspace)
-    operator = extremal._implicit(matrix, workspace)
+    operator = operators.implicit(matrix, workspace)
     while run.steps < steps:
         run.step(operator)
     return run

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from weightscope.spectra import bounds, compiled
 from weightscope.spectra.gram import gram32, gram64, proves_upper_bound
-from weightscope.spectra.lanczos import Lanczos, Operator
+from weightscope.spectra.lanczos import Lanczos
+from weightscope.spectra.operators import explicit, implicit
 from weightscope.spectra.workspace import Workspace
 
 # Up to this short side a full eigendecomposition costs no more than the fourteen steps that trained
@@ -36,8 +37,6 @@ _FLOAT32_RTOL = 8e-7
 _PIECE_ELEMENTS = 131_072
 # And where they are multiplied by a whole basis: large enough for BLAS to run at its best.
 _BLOCK_ELEMENTS = 2**21
-# The rounding error of a sum grows with the root of its terms; smaller parts would cost time.
-_SUMMANDS = 2560
 # Rounding of a run, relative to λ₁, that `probable` allows for without measuring it. See docs, lab log.
 _ALLOWANCE = {torch.float32: 5e-7, torch.float64: 1e-13}
 # And this many times the difference between the value, evaluated in float64, and the run's own.
@@ -193,13 +192,13 @@ def _by_lanczos(
     size = tall.shape[1]
     run = Lanczos(size, dtype=precision, seed=seed, max_steps=MAX_STEPS, workspace=workspace)
     goal = Goal.of(bound, rtol, size, precision)
-    operator = _implicit(tall, workspace) if gram is None else _explicit(gram, workspace)
+    operator = implicit(tall, workspace) if gram is None else explicit(gram, workspace)
     look = 4
     while run.steps < run.max_steps:
         run.step(operator)
         if run.steps == _IMPLICIT_STEPS and gram is None:
             gram = _gram_if_far(problem, run, tall, workspace)
-            operator = operator if gram is None else _explicit(gram, workspace)
+            operator = operator if gram is None else explicit(gram, workspace)
         ended = run.steps == run.max_steps or run.betas[-1] == 0
         if run.steps < look and not ended:
             continue
@@ -212,54 +211,6 @@ def _by_lanczos(
         if ended:
             return None
     return None
-
-
-def _implicit(tall: Float[Tensor, "rows columns"], workspace: Workspace) -> Operator:
-    def fused(vector: Tensor, out: Tensor) -> None:
-        compiled.gram_product(tall, vector, out, workspace)
-
-    if _is_fused(tall):
-        return fused
-    image = workspace.take("extremal.image", tall.shape[0], dtype=tall.dtype)
-
-    def apply(vector: Tensor, out: Tensor) -> None:
-        _multiply(tall, vector, image, workspace)
-        _multiply(tall.mT, image, out, workspace)
-
-    return apply
-
-
-def _multiply(
-    matrix: Float[Tensor, "rows columns"],
-    vector: Float[Tensor, " columns"],
-    out: Float[Tensor, " rows"],
-    workspace: Workspace,
-) -> None:
-    """Wv; in parts where W lies column by column, which BLAS adds up one after the other."""
-    columns = matrix.shape[1]
-    if matrix.stride(0) != 1 or columns <= _SUMMANDS or matrix.device.type != "cpu":
-        torch.mv(matrix, vector, out=out)
-        return
-    starts = range(0, columns, _SUMMANDS)
-    sums = workspace.take("extremal.sums", len(starts), len(out), dtype=out.dtype)
-    for row, start in zip(sums, starts, strict=True):
-        torch.mv(matrix[:, start : start + _SUMMANDS], vector[start : start + _SUMMANDS], out=row)
-    torch.sum(sums, 0, out=out)
-
-
-def _is_fused(tall: Float[Tensor, "rows columns"]) -> bool:
-    """Whether the compiled product takes the matrix."""
-    return compiled.takes(tall) or compiled.takes(tall.mT)
-
-
-def _explicit(gram: Float[Tensor, "columns columns"], workspace: Workspace) -> Operator:
-    def half(vector: Tensor, out: Tensor) -> None:
-        compiled.symmetric_product(gram, vector, out, workspace)
-
-    def apply(vector: Tensor, out: Tensor) -> None:
-        torch.mv(gram, vector, out=out)
-
-    return half if gram.dtype == torch.float32 and compiled.takes(gram) else apply
 
 
 def _gram_if_far(
