@@ -26,7 +26,7 @@ class Values:
     parts: list[Tensor]
     """One a matrix, in the stack's order."""
     whole: Tensor | None
-    """Their rows below one another, in the order in which they lie in memory; None where there is none."""
+    """Their rows below one another; None where there is none."""
     bf16_valued: bool
     """Whether bfloat16 holds every value."""
 
@@ -58,7 +58,10 @@ def exact_type(stored: set[str], device: torch.device) -> torch.dtype:
 def _as_they_lie(
     stack: Stack, tensors: dict[TensorInfo, Tensor], dtype: torch.dtype
 ) -> tuple[list[Tensor], Tensor] | None:
-    """Views, where each part is one range of rows of this type, and the parts lie one behind the other."""
+    """Views, where each part is one range of rows of this type and they lie one behind the other in order.
+
+    In any other order the sums of the whole would differ in the last digit from those of a copy.
+    """
     if any(
         len(matrix.slices) > 1 or tensors[part.tensor].dtype != dtype or len(part.rows or (0,)) > 1
         for matrix in stack.parts
@@ -66,13 +69,12 @@ def _as_they_lie(
     ):
         return None
     parts = [slice_of(tensors[matrix.slices[0].tensor], matrix.slices[0]) for matrix in stack.parts]
-    lying = sorted(parts, key=Tensor.data_ptr)
-    first = lying[0]
+    first = parts[0]
     if 1 not in first.stride() or not all(
         above.stride() == below.stride()
         and above.untyped_storage().data_ptr() == below.untyped_storage().data_ptr()
         and above.data_ptr() + above.shape[0] * above.stride(0) * above.element_size() == below.data_ptr()
-        for above, below in pairwise(lying)
+        for above, below in pairwise(parts)
     ):
         return None
     rows = sum(len(part) for part in parts)

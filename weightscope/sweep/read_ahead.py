@@ -43,14 +43,12 @@ def read_ahead(
     memory = Workspace(torch.device("cpu"))
 
     def read(number: int, step: Step) -> dict[TensorInfo, torch.Tensor]:
-        offsets = [0]
-        for info in step.tensors:
-            offsets.append(-(-(offsets[-1] + info.nbytes) // ALIGNMENT) * ALIGNMENT)
-        buffer = memory.take(f"step{number % _BUFFERS}", offsets[-1], dtype=torch.uint8)
-        targets = [
-            buffer[start : start + info.nbytes]
-            for info, start in zip(step.tensors, offsets, strict=False)  # the last is the end
-        ]
+        offsets, end = {}, 0
+        for info in in_order_of_use(step):
+            offsets[info] = end
+            end = -(-(end + info.nbytes) // ALIGNMENT) * ALIGNMENT
+        buffer = memory.take(f"step{number % _BUFFERS}", end, dtype=torch.uint8)
+        targets = [buffer[offsets[info] : offsets[info] + info.nbytes] for info in step.tensors]
         tensors = source.read_all(step.tensors, targets)
         return dict(zip(step.tensors, tensors, strict=True))
 
@@ -65,6 +63,12 @@ def read_ahead(
             tensors = coming.popleft().result()
             clock.read += perf_counter() - started
             yield step, tensors
+
+
+def in_order_of_use(step: Step) -> dict[TensorInfo, None]:
+    """A step's tensors, those of a stack one behind the other: then they make up its whole as they lie."""
+    used = (part.tensor for stack in step.stacks for matrix in stack.parts for part in matrix.slices)
+    return dict.fromkeys([*used, *step.tensors])
 
 
 @contextmanager
