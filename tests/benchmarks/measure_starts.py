@@ -52,7 +52,7 @@ def truths(source: Any) -> dict[tuple[Any, ...], float]:
 
 def margins(source: Any, truth: dict[tuple[Any, ...], float], seed: int, direct: int) -> list[float]:
     """Upper bound over truth, less one, of each matrix that Lanczos solved from this start."""
-    with mock.patch.object(extremal, "_DIRECT_SIDE", direct):
+    with mock.patch.object(extremal, "DIRECT_SIDE", direct):
         rows = weightscope.analyze(source, groups="all", allow_pickle=True, seed=seed).table
     assert len(rows) == len(truth)
     return [
