@@ -4,14 +4,7 @@
    16 rows of 16 words, a word two consecutive values along the sums. One factor of a product wants tiles whose rows
    run along the sums, the other the same tiles transposed, so that all values are packed both ways, DEPTH at a
    time; then blocks of 32x32 on and below the diagonal are summed, and mirrored at the end. */
-#include <stdint.h>
-#include <string.h>
-
-/* Stored values, wherever they lie. */
-typedef uint16_t __attribute__((aligned(1), may_alias)) Half;
-
-extern int omp_get_thread_num(void);
-extern int omp_get_num_threads(void);
+#include "vectors.h"
 
 enum { SIDE = 16, WORDS = SIDE * SIDE, PAIR = 2 * SIDE, DEPTH = 512, TILES = DEPTH / PAIR, PANEL = 8 };
 

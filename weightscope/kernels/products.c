@@ -5,9 +5,6 @@
    by strips of columns that stay in the second-level cache. Sums are float32. */
 #include "rows.h"
 
-extern int omp_get_thread_num(void);
-extern int omp_get_num_threads(void);
-
 /* Rows summed before the sum is added to the others': a sum of all of them loses more digits. Columns of a
    strip: fewer would mean more, shorter pieces of rows, each on a page of its own. */
 enum { SHORT_SUM = 512, STRIP = 2048 };

@@ -4,9 +4,6 @@
    integers, whose order on non-negative floats is that of their bits, infinities and NaNs at the end. */
 #include "vectors.h"
 
-extern int omp_get_thread_num(void);
-extern int omp_get_num_threads(void);
-
 enum { PAIR = 2, EIGHT = 8, PARTS = BLOCK / EIGHT };
 enum { NO_VECTOR = 0, RIGHT = 1, LEFT = 2 };
 

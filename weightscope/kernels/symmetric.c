@@ -5,9 +5,6 @@
 #include <math.h>
 #include "rows.h"
 
-extern int omp_get_thread_num(void);
-extern int omp_get_num_threads(void);
-
 INLINE void right_of_diagonal(const char *const *rows, const float *weights, long start, long stop, const float *vector,
                               float *out, float *products) {
     Sums sums = {{{0}}, {{0}}};

@@ -16,6 +16,10 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
+/* Of OpenMP, without its header. */
+extern int omp_get_thread_num(void);
+extern int omp_get_num_threads(void);
+
 enum { BFLOAT16 = 0, FLOAT32 = 1 };
 enum { BLOCK = 32, HALF = 16 };
 

@@ -81,7 +81,7 @@ def rounding_of(
     basis, size = vectors[:steps], vectors.shape[1]
     product = workspace.take("audit.residual", steps, size).zero_()
     for piece in pieces:
-        exact = _float64(piece, workspace)
+        exact = piece if piece.dtype == torch.float64 else workspace.copied("audit.piece", piece)
         image = workspace.take("audit.image", steps, len(piece))
         product.addmm_(torch.mm(basis, exact.mT, out=image), exact)
     return rounding_from(run, root, vectors, product, terms=size + sum(len(piece) for piece in pieces))
@@ -121,15 +121,6 @@ def rounding_from(
     # 2019), here with λ = 8.
     own = 8 * math.sqrt(terms) * _UNIT_ROUNDOFF * root
     return (_norm(residual) + skew * root + own) / (1 - skew)
-
-
-def _float64(piece: Float[Tensor, "rows size"], workspace: Workspace) -> Float[Tensor, "rows size"]:
-    """A piece of W in float64, in the order of memory that it lies in."""
-    if piece.dtype == torch.float64:
-        return piece
-    if piece.stride(0) == 1:
-        return workspace.take("audit.piece", *piece.mT.shape).copy_(piece.mT).mT
-    return workspace.take("audit.piece", *piece.shape).copy_(piece)
 
 
 def _norm(wide: Float[Tensor, "few many"]) -> float:

@@ -53,6 +53,11 @@ def takes(matrix: Tensor) -> bool:
     )
 
 
+def takes_either_way(tall: Tensor) -> bool:
+    """Whether the passes over rows or columns alike take a matrix."""
+    return takes(tall) or takes(tall.mT)
+
+
 def gram_product(
     tall: Float[Tensor, "rows columns"],
     vector: Float[Tensor, " columns"],
@@ -67,8 +72,7 @@ def gram_product(
         out: Where to, likewise.
         workspace: For sums.
     """
-    wide = tall.stride(1) != 1  # it lies on its side
-    lying = tall.mT if wide else tall
+    lying, wide = _lying(tall)
     rows, columns = lying.shape
     threads, functions = _threads(tall), _functions()
     room = workspace.take(
@@ -146,8 +150,7 @@ def gram(
         out: Where to, float32 or float64, contiguous.
         workspace: For the values in the order in which the units want them.
     """
-    wide = tall.stride(1) != 1  # it lies on its side
-    lying = tall.mT if wide else tall
+    lying, wide = _lying(tall)
     functions = _functions()
     room = workspace.take("compiled.gram", functions.weightscope_gram_room(tall.shape[1]), dtype=torch.uint8)
     functions.weightscope_gram(
@@ -158,7 +161,7 @@ def gram(
 
 def has_gram_of(tall: Tensor) -> bool:
     """Whether `gram` takes it: bfloat16, it or its transpose as `takes` takes it, on a CPU that can."""
-    return tall.dtype == torch.bfloat16 and (takes(tall) or takes(tall.mT)) and _has_matrix_units()
+    return tall.dtype == torch.bfloat16 and takes_either_way(tall) and _has_matrix_units()
 
 
 @lru_cache(maxsize=1)
@@ -227,6 +230,12 @@ def _functions() -> ctypes.CDLL:
     found = library()
     assert found is not None  # noqa: S101 - `takes` was asked
     return found
+
+
+def _lying(tall: Tensor) -> tuple[Tensor, bool]:
+    """A matrix as its rows lie in memory, and whether it lies on its side."""
+    wide = tall.stride(1) != 1
+    return tall.mT if wide else tall, wide
 
 
 def _threads(matrix: Tensor) -> int:

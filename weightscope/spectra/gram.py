@@ -45,7 +45,7 @@ def gram64(
     for start in range(0, rows, _ROWS):
         block = tall[start : start + _ROWS]
         if block.dtype != torch.float64:
-            block = _cast(block, workspace, torch.float64)
+            block = workspace.copied("gram.rows", block)
         add_lower(block, result, anew=start == 0 and onto is None)
     mirror(result)
     return result
@@ -130,14 +130,7 @@ def _blocks32(
     step = rows or (len(tall) if wide else _ROWS)
     for start in range(0, len(tall), step):
         block = tall[start : start + step]
-        yield start, block if wide else _cast(block, workspace, torch.float32)
-
-
-def _cast(block: Float[Tensor, "few columns"], workspace: Workspace, dtype: torch.dtype) -> Tensor:
-    """In another type, as it lies in memory, so that the cast runs along it."""
-    lying = block if block.stride(1) == 1 else block.mT
-    cast = workspace.take("gram.rows", *lying.shape, dtype=dtype).copy_(lying)
-    return cast if lying is block else cast.mT
+        yield start, block if wide else workspace.copied("gram.rows", block, torch.float32)
 
 
 def _panels(columns: int) -> Iterator[tuple[int, int]]:

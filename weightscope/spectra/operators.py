@@ -25,7 +25,7 @@ def implicit(tall: Float[Tensor, "rows columns"], workspace: Workspace) -> Opera
     def fused(vector: Tensor, out: Tensor) -> None:
         compiled.gram_product(tall, vector, out, workspace)
 
-    if compiled.takes(tall) or compiled.takes(tall.mT):
+    if compiled.takes_either_way(tall):
         return fused
     image = workspace.take("extremal.image", tall.shape[0], dtype=tall.dtype)
 

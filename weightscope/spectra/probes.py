@@ -72,10 +72,7 @@ def _apply(
     for start in range(0, len(tall), step):
         piece = tall[start : start + step]
         if piece.dtype != torch.float64:
-            # As it lies in memory, so that the cast runs along it.
-            lying = piece if piece.stride(1) == 1 else piece.mT
-            exact = workspace.take("probes.piece", *lying.shape).copy_(lying)
-            piece = exact if lying is piece else exact.mT
+            piece = workspace.copied("probes.piece", piece)
         image.addmm_(vectors @ piece.mT, piece, alpha=-1)
     return image
 

@@ -132,7 +132,7 @@ class StackSolver:
         mine = self._workspace.holds(matrix.matrix)
         if exponent:
             if not mine:
-                matrix.matrix = _copied(matrix.matrix, self._workspace)
+                matrix.matrix = self._workspace.copied("solver.scaled", matrix.matrix, matrix.matrix.dtype)
             _shift(matrix.matrix, -exponent)
             parts = None  # what is known of them is not of the scaled ones
         elif parts and any(part.exponent or not part.sums for part in parts):
@@ -248,13 +248,6 @@ class StackSolver:
                 matrix=gram.double, is_gram=True, gram_error=gram.error, mixed=gram.mixed, done=done
             )
         self._spectra.add(waiting)
-
-
-def _copied(matrix: Float[Tensor, "rows columns"], workspace: Workspace) -> Float[Tensor, "rows columns"]:
-    """A copy that lies as the matrix does."""
-    lying = matrix if matrix.stride(1) == 1 else matrix.mT
-    copy = workspace.take("solver.scaled", *lying.shape, dtype=matrix.dtype).copy_(lying)
-    return copy if lying is matrix else copy.mT
 
 
 def _shift(matrix: Float[Tensor, "rows columns"], exponent: int) -> None:

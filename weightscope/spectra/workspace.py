@@ -25,6 +25,12 @@ class Workspace:
             buffer = self._buffers[name, dtype] = torch.empty(size, dtype=dtype, device=self.device)
         return buffer[:size].view(shape)
 
+    def copied(self, name: str, matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """A copy of a matrix under a name, in a type, lying as it does: the cast runs along memory."""
+        lying = matrix if matrix.stride(1) == 1 else matrix.mT
+        copy = self.take(name, *lying.shape, dtype=dtype).copy_(lying)
+        return copy if lying is matrix else copy.mT
+
     def holds(self, tensor: Tensor) -> bool:
         """Whether a tensor lies in one of the buffers."""
         memory = tensor.untyped_storage().data_ptr()
